@@ -1,0 +1,313 @@
+"""Windows of a recording held in memory, whole batches at a time, in an order that survives an interruption."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.batch import TeamBatch
+from datamodules.episodes import episode_bounds, last_rows, window_rows
+from datamodules.vaults import Stream
+
+logger = logging.getLogger(__name__)
+
+
+class WindowDataset(Dataset[TeamBatch]):
+    """All windows of one recording, served a whole batch at a time.
+
+    Indexing takes the first rows of all windows of a batch and gathers each field in one call, so that no Python runs
+    per sample. The fields share their memory with the stream.
+
+    Args:
+        stream: The recording.
+        window: Length T of a window, at least 1; 2 serves transitions, 20 sequences for recurrent networks.
+        reward_scale: Factor on the rewards that are served; the stream's own stay as they are.
+
+    Raises:
+        ValueError: If ``window`` is below 1, or ``reward_scale`` is not a finite number other than 0.
+    """
+
+    def __init__(self, stream: Stream, window: int = 2, reward_scale: float = 1.0) -> None:
+        if window < 1:
+            raise ValueError(f"expected a window of at least 1 step, got {window}; use 2 for transitions")
+        check_reward_scale(reward_scale)
+        self.window = window
+        self.discrete = stream.discrete
+        self.bounds = episode_bounds(stream.ends)
+        self.advantages = torch.full((len(stream),), torch.nan)
+        self.credits = torch.full((len(stream), stream.n_agents), torch.nan)
+        self._last = torch.from_numpy(last_rows(self.bounds))
+        self._obs = torch.from_numpy(stream.obs)
+        self._state = torch.from_numpy(stream.state)
+        self._actions = torch.from_numpy(stream.actions)
+        self._rewards = torch.from_numpy(stream.rewards * np.float32(reward_scale))
+        self._terminals = torch.from_numpy(stream.terminals)
+        self._truncations = torch.from_numpy(stream.truncations)
+        self._legal_actions = torch.from_numpy(stream.legal_actions) if stream.discrete else None
+
+    def __len__(self) -> int:
+        """Number of windows, one for each row of the stream."""
+        return len(self._rewards)
+
+    def __getitem__(self, starts: Tensor) -> TeamBatch:
+        """The windows that start at the given rows.
+
+        Args:
+            starts: Row numbers, shape (B,) int64, in any order, repeated or not.
+
+        Returns:
+            The batch; position 0 of window ``b`` is row ``starts[b]``.
+        """
+        return self.windows(starts, self.window)
+
+    def windows(self, starts: Tensor, window: int) -> TeamBatch:
+        """The windows of any length that start at the given rows.
+
+        Args:
+            starts: Row numbers, shape (B,) int64.
+            window: Length T of the windows, at least 1.
+
+        Returns:
+            The batch; position 0 of window ``b`` is row ``starts[b]``.
+        """
+        rows, valid = window_rows(starts, self._last, window)  # (B, T)
+        flat = rows.flatten()
+
+        def gather(field: Tensor) -> Tensor:
+            return field.index_select(0, flat).view(*rows.shape, *field.shape[1:])  # (B, T, ...)
+
+        actions = gather(self._actions)
+        if self._legal_actions is None:
+            legal_actions = torch.ones(actions.shape, dtype=torch.bool)
+        else:
+            legal_actions = gather(self._legal_actions)
+        return TeamBatch(
+            obs=gather(self._obs),
+            state=gather(self._state),
+            actions=actions,
+            rewards=gather(self._rewards),
+            terminals=gather(self._terminals),
+            truncations=gather(self._truncations),
+            legal_actions=legal_actions,
+            advantages=gather(self.advantages),
+            credits=gather(self.credits),
+            valid=valid,
+        )
+
+    def set_advantages(self, values: Tensor) -> None:
+        """Serve these advantages from now on, also in loaders that are already running.
+
+        Args:
+            values: One finite number per row of the stream, shape (L,).
+
+        Raises:
+            ValueError: If the shape differs from (L,) or an entry is not finite.
+        """
+        _fill(self.advantages, values, "advantages")
+
+    def set_credits(self, values: Tensor) -> None:
+        """Serve these credits from now on, also in loaders that are already running.
+
+        Args:
+            values: One finite number per row of the stream and agent, shape (L, N).
+
+        Raises:
+            ValueError: If the shape differs from (L, N) or an entry is not finite.
+        """
+        _fill(self.credits, values, "credits")
+
+
+def _fill(column: Tensor, values: Tensor, name: str) -> None:
+    """Replaces a column that batches are gathered from."""
+    if values.shape != column.shape:
+        raise ValueError(
+            f"expected {name} of shape {tuple(column.shape)}, one for every recorded step, "
+            f"got {tuple(values.shape)}; were they computed on another dataset?"
+        )
+    bad = (~torch.isfinite(values)).nonzero()
+    if len(bad):
+        row = bad[0].tolist()
+        raise ValueError(
+            f"expected finite {name}, got {values[tuple(row)].item()} at row {row[0]} ({len(bad)} such entries); "
+            "has the critic diverged?"
+        )
+    column.copy_(values)
+
+
+def check_reward_scale(reward_scale: float) -> None:
+    """Refuse factors that would erase the rewards.
+
+    Args:
+        reward_scale: Factor on the rewards.
+
+    Raises:
+        ValueError: If it is 0 or not a finite number.
+    """
+    if not np.isfinite(reward_scale) or reward_scale == 0:
+        raise ValueError(
+            f"expected a finite reward_scale other than 0, got {reward_scale}; 1 leaves rewards as they are"
+        )
+
+
+class ShuffledBatches:
+    """An endless sequence of batches of starts, in which batch ``k`` depends on ``(seed, k)`` alone.
+
+    Epoch ``e`` is a random permutation of the starts, drawn from ``(seed, e)``, cut into equal pieces: they differ in
+    size by at most one, none is larger than ``batch_size``, and every start is served exactly once per epoch. Where an
+    epoch has no room for another full batch it is not topped up by a tiny one, whose gradient would be mostly noise.
+
+    Args:
+        starts: Rows to draw from, shape (K,) int64, at least one.
+        batch_size: Largest number of starts in a batch, at least 1.
+        seed: Not negative.
+
+    Raises:
+        ValueError: If there are no starts, ``batch_size`` is below 1 or ``seed`` negative.
+    """
+
+    def __init__(self, starts: Tensor, batch_size: int, seed: int) -> None:
+        if len(starts) == 0:
+            raise ValueError("expected at least one window to train on, got none; hold out fewer episodes")
+        if batch_size < 1:
+            raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+        if seed < 0:
+            raise ValueError(f"expected a seed of at least 0, got {seed}")
+        self.seed = seed
+        self.per_epoch = -(-len(starts) // batch_size)
+        self._starts = starts
+        self._epoch = -1
+        self._order = starts
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Starts of batch ``number``, counted from the beginning of epoch 0, shape (B,) int64."""
+        epoch, place = divmod(number, self.per_epoch)
+        if epoch != self._epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self._starts))
+            self._order = self._starts[torch.from_numpy(order)]
+            self._epoch = epoch
+        first, behind = (len(self._order) * i // self.per_epoch for i in (place, place + 1))
+        return self._order[first:behind]
+
+
+class TrainingLoader:
+    """One endless stream of shuffled training batches that continues after an interruption with exactly the next batch.
+
+    The order depends on nothing but the number of batches trained on, which is all that a checkpoint has to remember.
+    A pass of the training loop takes ``len(loader)`` batches; the next pass goes on where this one stopped, also when
+    ``limit_train_batches`` cut it short. Not a ``torch.utils.data.DataLoader``, because that draws from the global
+    random generator whenever it is iterated, so a resumed run would differ from an uninterrupted one.
+
+    With several processes (``world_size`` above 1) each takes every ``world_size``-th batch of the same stream, so no
+    row is trained on twice in an epoch.
+
+    Args:
+        dataset: Where the windows come from.
+        starts: Rows to train on, shape (K,) int64.
+        batch_size: Largest number of windows in a batch.
+        seed: Decides the order, together with the number of the epoch.
+        trained: Number of batches that the training loop has finished, for example Lightning's own counter. With it a
+            checkpoint that is written between fetching a batch and training on it, say by an exception, serves that
+            batch again. Without it (None, or returning None) every batch handed out counts as trained on.
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        dataset: WindowDataset,
+        starts: Tensor,
+        batch_size: int,
+        seed: int,
+        trained: Callable[[], int | None] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._dataset = dataset
+        self._batches = ShuffledBatches(starts, batch_size, seed)
+        self._trained = trained or (lambda: None)
+        self._rank = rank
+        self._world_size = world_size
+        self._position = 0  # of the next batch, among those of this process
+        self._pass_began: tuple[int, int] | None = None  # position and trained() before the pass's first batch
+
+    def __len__(self) -> int:
+        """Batches in a pass: those of one epoch, divided among the processes."""
+        return max(self._batches.per_epoch // self._world_size, 1)
+
+    def __iter__(self) -> Iterator[TeamBatch]:
+        """The next ``len(self)`` batches. Nothing happens until the first one is asked for."""
+        for number in range(len(self)):
+            if number == 0:
+                finished = self._trained()
+                self._pass_began = None if finished is None else (self._position, finished)
+            starts = self._batches[self._position * self._world_size + self._rank]
+            self._position += 1
+            yield self._dataset[starts]
+
+    def state_dict(self) -> dict[str, int]:
+        """Where to go on: the number of batches trained on, and what their order depends on."""
+        return {"position": self._trained_position(), "per_epoch": len(self), "seed": self._batches.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the batches that the state's run has trained on.
+
+        If seed, batch size or data have changed the order is another one; the run then goes on at the same share of an
+        epoch, and the log says so.
+
+        Args:
+            state_dict: What ``state_dict`` returned.
+        """
+        position, per_epoch, seed = (int(state_dict[key]) for key in ("position", "per_epoch", "seed"))
+        self._pass_began = None
+        self._position = position
+        if (per_epoch, seed) != (len(self), self._batches.seed):
+            self._position = position * len(self) // per_epoch
+            logger.warning(
+                "resuming with %d batches per epoch and seed %d, but the checkpoint had %d and %d: "
+                "the order of the batches is not that of an uninterrupted run",
+                len(self),
+                self._batches.seed,
+                per_epoch,
+                seed,
+            )
+
+    def _trained_position(self) -> int:
+        """Position behind the last batch that was trained on rather than only fetched."""
+        finished = self._trained()
+        if self._pass_began is None or finished is None:
+            return self._position
+        position, before = self._pass_began
+        return min(position + finished - before, self._position)
+
+
+class OrderedLoader:
+    """The windows that start at the given rows, in the given order, from the first one on every time it is iterated.
+
+    Args:
+        dataset: Where the windows come from.
+        starts: Rows, shape (K,) int64.
+        batch_size: Number of windows in a batch, at least 1; the last batch may be smaller.
+        window: Length of the windows; by default the dataset's.
+
+    Raises:
+        ValueError: If ``batch_size`` is below 1.
+    """
+
+    def __init__(self, dataset: WindowDataset, starts: Tensor, batch_size: int, window: int | None = None) -> None:
+        if batch_size < 1:
+            raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+        self._dataset = dataset
+        self._pieces = torch.split(starts, batch_size) if len(starts) else ()
+        self._window = dataset.window if window is None else window
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._pieces)
+
+    def __iter__(self) -> Iterator[TeamBatch]:
+        """All batches in order."""
+        return (self._dataset.windows(starts, self._window) for starts in self._pieces)

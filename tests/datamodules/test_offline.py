@@ -1,0 +1,265 @@
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+
+from datamodules import OfflineDataModule, TeamBatch
+from datamodules.window_dataset import OrderedLoader
+from tests.datamodules.recordings import make_leaves, write_vault
+
+LENGTHS = (4, 1, 3, 2, 5, 2, 3, 4, 1, 5)
+DATASET = "made_up/game/map"
+RECORDING = {
+    "win_rate": 0.25,
+    "behaviour_names": ["good", "weak"],
+    "episode_behaviour": [0, 1] * 5,
+}
+
+
+@pytest.fixture(scope="module")
+def leaves() -> dict[str, Any]:
+    return make_leaves(LENGTHS)
+
+
+@pytest.fixture(scope="module")
+def root(leaves: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("vaults")
+    write_vault(root, DATASET, "Mixed", leaves)
+    write_vault(root, DATASET, "Continuous", make_leaves(LENGTHS, discrete=False))
+    return root
+
+
+@pytest.fixture
+def data(root: Path) -> OfflineDataModule:
+    return OfflineDataModule(DATASET, root=root, batch_size=4, validation_fraction=0.3)
+
+
+def test_dimensions_are_plain_values_known_at_once(data: OfflineDataModule, root: Path) -> None:
+    dimensions = (data.n_agents, data.obs_dim, data.state_dim, data.action_dim, data.discrete)
+    assert dimensions == (3, 4, 5, 3, True)
+    assert [type(value) for value in dimensions] == [int, int, int, int, bool]
+    assert data.scenario == "game/map"
+    assert data.vault_dir == root / "made_up" / "game" / "map.vlt" / "Mixed"
+    assert not OfflineDataModule(DATASET, "Continuous", root=str(root)).discrete
+
+
+def test_statistics_by_hand(data: OfflineDataModule, leaves: dict[str, Any]) -> None:
+    team = leaves["rewards"][0].mean(axis=1)
+    stops = np.cumsum(LENGTHS)
+    returns = [team[stop - length : stop].sum() for length, stop in zip(LENGTHS, stops, strict=True)]
+    np.testing.assert_allclose(data.episode_returns, returns, rtol=1e-5)
+    assert data.statistics == pytest.approx(
+        {
+            "episodes": 10,
+            "transitions": 30,
+            "length_mean": 3.0,
+            "return_mean": np.mean(returns),
+            "return_std": np.std(returns),
+            "return_min": min(returns),
+            "return_max": max(returns),
+        },
+        rel=1e-5,
+    )
+
+
+def test_the_reward_scale_is_in_the_batches_only(root: Path, data: OfflineDataModule) -> None:
+    scaled = OfflineDataModule(DATASET, root=root, reward_scale=-3.0)
+    assert scaled.statistics == data.statistics
+    batch, reference = next(iter(scaled.all_batches(30))), next(iter(data.all_batches(30)))
+    torch.testing.assert_close(batch.rewards, -3.0 * reference.rewards)
+
+
+def test_whole_episodes_are_held_out(data: OfflineDataModule) -> None:
+    rows = data.validation_rows
+    assert (data.train_rows == ~rows).all()
+    per_episode = [rows[start:stop] for start, stop in data.episode_bounds]
+    assert all(episode.all() or not episode.any() for episode in per_episode)
+    assert sum(episode.all() for episode in per_episode) == 3
+
+
+def test_training_and_validation_serve_their_own_rows_once(data: OfflineDataModule) -> None:
+    data.set_advantages(np.arange(30.0))  # makes rows recognisable
+    data.setup("fit")
+    trained = torch.cat([batch.advantages[:, 0] for batch in data.train_dataloader()])
+    assert sorted(trained.tolist()) == np.flatnonzero(data.train_rows).tolist()
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert isinstance(loader, OrderedLoader)
+        validated = [row for batch in loader for row in batch.advantages[:, 0].tolist()]
+        assert validated == np.flatnonzero(data.validation_rows).tolist()
+    predicted = [row for batch in data.predict_dataloader() for row in batch.advantages[:, 0].tolist()]
+    assert predicted == list(range(30))
+
+
+def test_all_batches_are_transitions_in_order_whatever_the_window(root: Path) -> None:
+    data = OfflineDataModule(DATASET, root=root, window=4)
+    data.set_advantages(np.arange(30.0))
+    batches = data.all_batches(7)
+    assert [tuple(batch.valid.shape) for batch in batches] == [(7, 2), (7, 2), (7, 2), (7, 2), (2, 2)]
+    rows = torch.cat([batch.advantages for batch in batches])
+    assert rows[:, 0].tolist() == list(range(30))
+    last = data.episode_bounds[:, 1] - 1
+    assert torch.equal(rows[:, 1] - rows[:, 0] == 0, torch.from_numpy(np.isin(np.arange(30), last)))
+    assert next(iter(data.train_dataloader())).valid.shape[1] == 4
+
+
+def test_without_a_validation_fraction_everything_is_trained_on(root: Path) -> None:
+    data = OfflineDataModule(DATASET, root=root, validation_fraction=0.0)
+    assert data.train_rows.all()
+    assert data.val_dataloader() == []
+
+
+def test_advantages(data: OfflineDataModule) -> None:
+    assert np.isnan(data.advantages).all()
+    loader = data.train_dataloader()
+    assert torch.isnan(next(iter(loader)).advantages).all()
+    data.set_advantages(np.arange(30.0))
+    assert data.advantages.tolist() == list(range(30))
+    assert torch.isfinite(next(iter(loader)).advantages).all()
+    with pytest.raises(ValueError, match=r"shape \(30,\), .*, got \(29,\)"):
+        data.set_advantages(np.zeros(29))
+    with pytest.raises(ValueError, match="got nan at row 0"):
+        data.set_advantages(np.full(30, np.nan))
+
+
+def test_credits(data: OfflineDataModule) -> None:
+    values = np.arange(90.0).reshape(30, 3)
+    data.set_credits(values)
+    batch = next(iter(data.all_batches(30)))
+    assert batch.credits[:, 0].tolist() == values.tolist()
+
+
+def test_held_out_batches_are_spread_evenly(data: OfflineDataModule, root: Path) -> None:
+    data.set_advantages(np.arange(30.0))
+    rows = np.flatnonzero(data.validation_rows)
+    every = torch.cat([batch.advantages[:, 0] for batch in data.held_out_batches(4, most=100)])
+    assert every.tolist() == rows.tolist()
+    some = torch.cat([batch.advantages[:, 0] for batch in data.held_out_batches(2, most=3)])
+    assert some.tolist() == rows[[0, (len(rows) - 1) // 2, len(rows) - 1]].tolist()
+    assert list(OfflineDataModule(DATASET, root=root, validation_fraction=0.0).held_out_batches(4, most=3)) == []
+
+
+def test_scaling_is_fitted_on_the_training_split(data: OfflineDataModule) -> None:
+    rows = data.train_rows
+    np.testing.assert_allclose(
+        data.observation_scaling.mean, data.stream.obs[rows].reshape(-1, 4).mean(axis=0), atol=1e-6
+    )
+    np.testing.assert_allclose(data.state_scaling.std, data.stream.state[rows].std(axis=0), rtol=1e-5)
+
+
+class Counter(pl.LightningModule):
+    """Counts the steps it is shown."""
+
+    def validation_step(self, batch: TeamBatch, batch_idx: int) -> None:
+        self.log("rows", batch.valid[:, 0].sum().float(), reduce_fx="sum")
+
+    def test_step(self, batch: TeamBatch, batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: TeamBatch, batch_idx: int) -> torch.Tensor:
+        return batch.rewards[:, 0]
+
+
+def test_lightning_validates_tests_and_predicts(data: OfflineDataModule) -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    held_out = float(data.validation_rows.sum())
+    assert trainer.validate(Counter(), data, verbose=False) == [{"rows": held_out}]
+    assert trainer.test(Counter(), data, verbose=False) == [{"rows": held_out}]
+    predictions = trainer.predict(Counter(), data)
+    assert predictions is not None
+    assert torch.cat([torch.as_tensor(rows) for rows in predictions]).tolist() == data.stream.rewards.tolist()
+
+
+def test_embedded_datasets_are_recorded_on_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = []
+
+    def record(dataset: str, quality: str, root: Path) -> Path:
+        recorded.append((dataset, quality))
+        vault = write_vault(root, dataset, quality, make_leaves(LENGTHS))
+        (vault / "recording.json").write_text(json.dumps(RECORDING))
+        return vault
+
+    recorder = ModuleType("environments.recording")
+    recorder.record = record  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "environments.recording", recorder)
+    for _ in range(2):
+        data = OfflineDataModule("embedded/smax/3m", root=tmp_path)
+        data.prepare_data()
+        data.setup("fit")
+        assert data.scenario == "smax/3m"
+        assert data.statistics["win_rate"] == 0.25
+        assert data.behaviour_names == ["good", "weak"]
+        assert data.episode_behaviour is not None
+        assert data.episode_behaviour.tolist() == [0, 1] * 5
+    assert recorded == [("embedded/smax/3m", "Mixed")]
+
+
+def test_behaviours_that_nobody_wrote_down(data: OfflineDataModule) -> None:
+    assert data.behaviour_names == []
+    assert data.episode_behaviour is None
+    assert "win_rate" not in data.statistics
+
+
+def test_behaviours_of_another_recording_are_refused(tmp_path: Path) -> None:
+    vault = write_vault(tmp_path, DATASET, "Mixed", make_leaves(LENGTHS))
+    (vault / "recording.json").write_text(json.dumps({**RECORDING, "episode_behaviour": [0, 1]}))
+    with pytest.raises(ValueError, match=r"each of the 10 episodes of .* lists 2; delete the vault"):
+        _ = OfflineDataModule(DATASET, root=tmp_path).episode_behaviour
+
+
+def test_the_smallest_embedded_dataset_is_recorded_and_read(tmp_path: Path) -> None:
+    pytest.importorskip("flashbax")
+    data = OfflineDataModule("embedded/matrix/xor", root=tmp_path)
+    assert (data.n_agents, data.action_dim, data.discrete) == (2, 2, True)
+    actions = data.stream.actions
+    np.testing.assert_array_equal(data.stream.rewards, actions[:, 0] != actions[:, 1])
+    assert data.stream.terminals.all()
+    assert data.statistics["return_mean"] == pytest.approx(0.5, abs=0.05)  # fair coins, 4,000 episodes
+
+
+def test_unknown_datasets_stop_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean embedded/smax/3m"):
+        OfflineDataModule("embedded/smax/3mm", root=tmp_path)
+    with pytest.raises(ValueError, match="unknown quality 'Excellent' of embedded/smax/3m; choose one of: Mixed"):
+        OfflineDataModule("embedded/smax/3m", "Excellent", root=tmp_path)
+
+
+def test_missing_vaults_say_where_they_were_expected_and_what_there_is(root: Path) -> None:
+    data = OfflineDataModule("og_marl/smac_v1/3m", "Good", root=root)
+    with pytest.raises(
+        FileNotFoundError, match=r"3m.vlt.Good', found none; put it there, .*made_up.game.map.vlt.Mixed"
+    ):
+        data.prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"window": 1}, "window of at least 2, got 1"),
+        ({"seed": -1}, "seed of at least 0, got -1"),
+        ({"validation_fraction": 1.0}, r"validation fraction in \[0, 1\), got 1.0"),
+        ({"reward_scale": 0.0}, "finite reward_scale other than 0"),
+    ],
+)
+def test_impossible_arguments_stop_before_anything_runs(arguments: dict[str, Any], message: str, root: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        OfflineDataModule(DATASET, root=root, **arguments)
+
+
+def test_every_argument_is_explained_on_the_command_line() -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(OfflineDataModule, "data")
+    actions = [action for action in parser._actions if action.dest.startswith("data.")]
+    assert len(actions) >= 8
+    assert all(action.help and len(action.help) > 20 for action in actions)
+    config = parser.parse_args(["--data.dataset=embedded/smax/3m", "--data.root=/somewhere", "--data.reward_scale=2"])
+    data = parser.instantiate(config).data
+    assert data.root == Path("/somewhere")
+    assert data.reward_scale == 2.0
