@@ -1,0 +1,1 @@
+"""Formulas of flow models, without parameters: paths, targets, guidance, couplings and samplers."""

@@ -1,0 +1,1 @@
+"""Formulas of values and advantages, without parameters."""

@@ -1,0 +1,146 @@
+"""From advantages of recorded joint actions to weights and labels.
+
+All statistics (mean, deviation, quantiles) come from the whole dataset, never from a minibatch: what counts as good
+must not depend on what an action happened to be drawn with.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_MIN_STD = 1e-6
+
+
+def normalise_advantages(advantages: Tensor, mean: Tensor | float, std: Tensor | float) -> Tensor:
+    """Advantages in units of their deviation over the dataset.
+
+    (A - mean) / max(std, 1e-6)
+
+    Args:
+        advantages: A, shape (…).
+        mean: Mean of A over the dataset; 0 keeps the sign of A.
+        std: Standard deviation of A over the dataset; equal advantages (0) give 0.
+
+    Returns:
+        Shape (…); unchanged by a constant added to all advantages of the dataset.
+    """
+    floor = torch.as_tensor(std, dtype=advantages.dtype, device=advantages.device).clamp(min=_MIN_STD)
+    return (advantages - mean) / floor
+
+
+def exponential_weights(advantages: Tensor, temperature: float, maximum: float) -> Tensor:
+    """Weights of advantage-weighted cloning.
+
+    min(exp(A / temperature), maximum)        (Peng et al., AWR, arXiv:1910.00177; IQL's β is 1 / temperature)
+
+    Args:
+        advantages: A, usually normalised, shape (…).
+        temperature: Above 0; large clones all data alike, small only the best.
+        maximum: Largest weight, above 0.
+
+    Returns:
+        Weights in (0, maximum], shape (…), detached; 1 where A = 0. NaN advantages give NaN.
+
+    Raises:
+        ValueError: If ``temperature`` or ``maximum`` is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}; weights are exp(advantage / temperature)")
+    if maximum <= 0:
+        raise ValueError(f"maximum of the weights must be above 0, got {maximum}; 100 is usual")
+    return (advantages.detach() / temperature).exp().clamp(max=maximum)
+
+
+def generalised_advantages(one_step: Tensor, ends: Tensor, decay: float) -> Tensor:
+    """Sums the one-step advantages that follow in the same episode, with geometric weights.
+
+    A_t = δ_t + γλ A_{t+1}, and δ_t at the end of an episode; with δ_t = r_t + γ V(s_{t+1}) - V(s_t) this is
+    G^λ_t - V(s_t)        (Schulman et al., arXiv:1506.02438)
+
+    Args:
+        one_step: δ of consecutive recorded steps, (L,).
+        ends: Whether a step is its episode's last, (L,) bool.
+        decay: γλ in [0, 1].
+
+    Returns:
+        A, (L,), on the device and with the dtype of ``one_step``.
+
+    Raises:
+        ValueError: If ``decay`` is outside [0, 1].
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay must be in [0, 1], got {decay}; it is the discount times the trace decay")
+    following = 0.0
+    sums = []
+    for step, last in zip(reversed(one_step.tolist()), reversed(ends.tolist()), strict=True):
+        following = step + (0.0 if last else decay * following)
+        sums.append(following)
+    return torch.tensor(sums[::-1], dtype=one_step.dtype, device=one_step.device)
+
+
+def sign_labels(advantages: Tensor, threshold: float = 0.0) -> Tensor:
+    """Labels O = 1[A > threshold]: better than what the data does in this state (CFGRL, arXiv:2505.23458).
+
+    Args:
+        advantages: A, shape (…).
+        threshold: Below 0 only clearly bad actions are negative; above 0 only clearly good ones are positive.
+
+    Returns:
+        Shape (…) bool.
+
+    Raises:
+        ValueError: If an advantage is NaN.
+    """
+    _require_labelled(advantages)
+    return advantages > threshold
+
+
+def quantile_labels(advantages: Tensor, quantile_value: Tensor | float) -> Tensor:
+    """Labels O = 1[A >= quantile_value]: the best share of the dataset, whatever the critic's bias.
+
+    Args:
+        advantages: A, shape (…).
+        quantile_value: Quantile of A over the dataset, e.g. its 0.75 quantile for the best quarter; a number or a
+            shape that broadcasts to (…).
+
+    Returns:
+        Shape (…) bool.
+
+    Raises:
+        ValueError: If an advantage is NaN.
+    """
+    _require_labelled(advantages)
+    return advantages >= quantile_value
+
+
+def continuous_condition(advantages: Tensor, mean: Tensor | float, std: Tensor | float, clip: float = 3.0) -> Tensor:
+    """The advantage itself as a condition: normalised over the dataset and clipped.
+
+    c = clip((A - mean) / std, -clip, clip)
+
+    Args:
+        advantages: A, shape (…).
+        mean: Mean of A over the dataset.
+        std: Standard deviation of A over the dataset.
+        clip: Largest absolute value, above 0, in deviations.
+
+    Returns:
+        Conditions in [-clip, clip], shape (…).
+
+    Raises:
+        ValueError: If ``clip`` is not positive or an advantage is NaN.
+    """
+    if clip <= 0:
+        raise ValueError(f"clip must be above 0 deviations, got {clip}; 3 is usual")
+    _require_labelled(advantages)
+    return normalise_advantages(advantages, mean, std).clamp(-clip, clip)
+
+
+def _require_labelled(advantages: Tensor) -> None:
+    if advantages.isnan().any():
+        missing = int(advantages.isnan().sum())
+        raise ValueError(
+            f"expected an advantage for every step, got NaN for {missing} of {advantages.numel()}; "
+            "the critic stage labels the data before the policy stage reads it"
+        )

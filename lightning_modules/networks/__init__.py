@@ -1,0 +1,1 @@
+"""Network modules: parameters, no losses."""

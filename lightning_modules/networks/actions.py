@@ -1,0 +1,57 @@
+"""Recorded actions as vectors in [-1, 1], and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ILLEGAL_LOGIT = -1e9
+"""Finite, so that a row without any legal action (padding) gives a uniform softmax and not NaN."""
+
+
+def encode_actions(actions: Tensor, action_dim: int, discrete: bool) -> Tensor:
+    """Actions as the vectors that flows and critics see.
+
+    Args:
+        actions: (…) int64 when discrete, else (…, A) float in [-1, 1].
+        action_dim: Number of actions or size of the action vector A.
+        discrete: Whether actions are numbers of a choice.
+
+    Returns:
+        (…, A) float32; a discrete action is one-hot with -1 for "no" and +1 for "yes".
+    """
+    if not discrete:
+        return actions
+    return functional.one_hot(actions, action_dim).to(torch.float32) * 2 - 1
+
+
+def decode_actions(vectors: Tensor, legal_actions: Tensor, discrete: bool) -> Tensor:
+    """The executable action of each vector; illegal discrete actions are never chosen.
+
+    Args:
+        vectors: (…, A).
+        legal_actions: (…, A) bool; ignored when continuous.
+        discrete: Whether to choose a number (argmax over legal entries) or to clip to [-1, 1].
+
+    Returns:
+        (…) int64 when discrete, else (…, A).
+    """
+    if not discrete:
+        return vectors.clamp(-1.0, 1.0)
+    return mask_illegal(vectors, legal_actions).argmax(dim=-1)
+
+
+def mask_illegal(scores: Tensor, legal_actions: Tensor) -> Tensor:
+    """Scores (…, A) with illegal entries at ``ILLEGAL_LOGIT``."""
+    return scores.masked_fill(~legal_actions, ILLEGAL_LOGIT)
+
+
+def append_agent_id(features: Tensor) -> Tensor:
+    """Appends a one-hot agent number to features (…, N, D), giving (…, N, D + N).
+
+    Networks are shared by all agents; the number lets them differ.
+    """
+    n_agents = features.shape[-2]
+    identity = torch.eye(n_agents, dtype=features.dtype, device=features.device)
+    return torch.cat([features, identity.expand(*features.shape[:-1], n_agents)], dim=-1)

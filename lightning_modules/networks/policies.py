@@ -1,0 +1,204 @@
+"""What acts: from observations to actions, without Lightning, dataset or simulator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.flows import guidance, meanflow
+from lightning_modules.networks.actions import append_agent_id, decode_actions, mask_illegal
+from lightning_modules.networks.mlp import MLP
+from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
+
+Noise = Literal["normal", "zero"]
+
+
+class Policy(Protocol):
+    """Acts for all agents of many environment copies at once; each agent uses its own observation only.
+
+    Memory and randomness are arguments and results, never hidden attributes: two rollouts with equal generators are
+    equal, and an evaluation cannot disturb training.
+    """
+
+    @property
+    def network_calls(self) -> int:
+        """Forward passes of the network that one decision costs."""
+        ...
+
+    def initial_state(self, n_envs: int) -> Any:
+        """The memory with which an episode begins; ``None`` for policies without memory."""
+        ...
+
+    def act(
+        self, obs: Tensor, legal_actions: Tensor, state: Any, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Any]:
+        """Chooses actions.
+
+        Args:
+            obs: (E, N, O) float32.
+            legal_actions: (E, N, A) bool.
+            state: Memory from ``initial_state`` or the last call.
+            generator: Source of all randomness; torch's global one if None.
+
+        Returns:
+            Actions, (E, N) int64 or (E, N, A) float32 in [-1, 1], and the new memory.
+        """
+        ...
+
+
+class ActionHead(nn.Module):
+    """A network with one output vector per agent: logits of a choice, or the mean of a continuous action.
+
+    Args:
+        n_agents: Number of agents N.
+        obs_dim: Observation size O.
+        action_dim: Number of actions, or size of the action vector.
+        discrete: Whether outputs are logits; otherwise they are means in [-1, 1] through tanh.
+        hidden_dims: Widths of the hidden blocks.
+    """
+
+    def __init__(
+        self, n_agents: int, obs_dim: int, action_dim: int, discrete: bool, hidden_dims: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.discrete = discrete
+        self.mlp = MLP(obs_dim + n_agents, hidden_dims, action_dim)
+        # Starts at a deviation of .37, a usual width of recorded exploration noise.
+        self.log_std = nn.Parameter(torch.full((action_dim,), -1.0), requires_grad=not discrete)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Logits or means (…, N, A) of observations (…, N, O)."""
+        output: Tensor = self.mlp(append_agent_id(obs))
+        return output if self.discrete else output.tanh()
+
+    def log_prob(self, obs: Tensor, actions: Tensor, legal_actions: Tensor) -> Tensor:
+        """Log-likelihood (…, N) of recorded actions, (…, N) int64 or (…, N, A)."""
+        output: Tensor = self(obs)
+        if self.discrete:
+            logs = mask_illegal(output, legal_actions).log_softmax(dim=-1)
+            return logs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        log_std = self.log_std.clamp(-5.0, 2.0)
+        standard = (actions - output) / log_std.exp()
+        return -(standard.square() / 2 + log_std + math.log(2 * math.pi) / 2).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class HeadPolicy:
+    """Acts from an ``ActionHead``: samples, or takes the most likely action.
+
+    Attributes:
+        network: The head.
+        sample: Sample the distribution; otherwise its mode (argmax over legal actions, or the mean).
+    """
+
+    network: ActionHead
+    sample: bool = True
+    network_calls: int = 1
+
+    def initial_state(self, n_envs: int) -> None:
+        """No memory."""
+        return None
+
+    def act(
+        self, obs: Tensor, legal_actions: Tensor, state: None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, None]:
+        """See ``Policy.act``."""
+        output = self.network(obs)
+        if not self.network.discrete:
+            if self.sample:
+                std = self.network.log_std.clamp(-5.0, 2.0).exp()
+                output = output + std * _normal(output.shape, output, generator)
+            return output.clamp(-1.0, 1.0), None
+        logits = mask_illegal(output, legal_actions)
+        if not self.sample:
+            return logits.argmax(dim=-1), None
+        chances = logits.softmax(dim=-1)
+        choice = torch.multinomial(chances.flatten(0, -2), 1, generator=generator)
+        return choice.view(chances.shape[:-1]), None
+
+
+@dataclass(frozen=True)
+class FlowPolicy:
+    """Draws actions from a conditional MeanFlow: x = z - u(z, 0, 1 | o, i, c, w), one network call by default.
+
+    Attributes:
+        network: Average velocity; its EMA copy acts.
+        condition: (value, known) shown to the network: (1, 1) asks for good actions, (0, 0) clones the data.
+        guidance_scale: w. 1 samples the conditional model, larger moves further from the data towards what set good
+            actions apart. Ignored under the null condition.
+        placement: Where guidance happens: ``input`` gives w to the network; ``train`` has it built in; ``test``
+            combines a conditional and an unconditional call.
+        noise: ``normal`` draws z from N(0, I); ``zero`` starts from 0 and is deterministic.
+        shared_noise: All agents of a team use the same z: a common seed, not communication.
+        steps: Network steps from t = 1 to t = 0.
+    """
+
+    network: VelocityNetwork
+    condition: tuple[float, float] = (1.0, 1.0)
+    guidance_scale: float = 1.0
+    placement: Literal["train", "input", "test"] = "input"
+    noise: Noise = "normal"
+    shared_noise: bool = False
+    steps: int = 1
+
+    @property
+    def network_calls(self) -> int:
+        """Forward passes per decision."""
+        return self.steps * (2 if self._guided_at_test else 1)
+
+    @property
+    def _guided_at_test(self) -> bool:
+        return self.placement == "test" and self.condition != (0.0, 0.0) and self.guidance_scale != 1.0
+
+    def unconditional(self) -> FlowPolicy:
+        """The same network under the null condition: behaviour cloning."""
+        return replace(self, condition=(0.0, 0.0), guidance_scale=1.0)
+
+    def initial_state(self, n_envs: int) -> None:
+        """No memory."""
+        return None
+
+    def act(
+        self, obs: Tensor, legal_actions: Tensor, state: None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, None]:
+        """See ``Policy.act``; all agents of all copies go through the network together."""
+        context = self._context(obs, legal_actions)
+        shape = (*obs.shape[:-1], self.network.action_dim)
+        noise = self._draw_noise(shape, obs, generator).flatten(0, -2)
+
+        def velocity(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+            if not self._guided_at_test:
+                return self.network(z, r, t, context)  # type: ignore[no-any-return]
+            plain = self.network(z, r, t, context.unconditional())
+            return guidance.guide(plain, self.network(z, r, t, context), self.guidance_scale)
+
+        vectors = meanflow.sample(velocity, noise, self.steps).view(shape)
+        return decode_actions(vectors, legal_actions, self.network.discrete), None
+
+    def _context(self, obs: Tensor, legal_actions: Tensor) -> FlowContext:
+        features = append_agent_id(obs).flatten(0, -2)
+        value, known = self.condition
+        scale = self.guidance_scale if self.placement == "input" and known else 1.0
+        return FlowContext(
+            obs=features,
+            condition=features.new_tensor([value, known]).expand(len(features), 2),
+            scale=features.new_full((len(features), 1), scale),
+            legal_actions=legal_actions.flatten(0, -2),
+        )
+
+    def _draw_noise(self, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.noise == "zero":
+            return like.new_zeros(shape)
+        if self.shared_noise:
+            *envs, _, action_dim = shape
+            return _normal((*envs, 1, action_dim), like, generator).expand(shape)
+        return _normal(shape, like, generator)
+
+
+def _normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(tuple(shape), generator=generator, device=like.device, dtype=like.dtype)

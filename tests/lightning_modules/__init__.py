@@ -1,0 +1,1 @@
+"""Tests of the algorithms and what they are made of."""

@@ -1,0 +1,325 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lightning_modules.networks import policies
+from lightning_modules.networks.actions import append_agent_id
+from lightning_modules.networks.policies import ActionHead, FlowPolicy, HeadPolicy
+from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
+from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise
+
+ENVS, N_AGENTS, OBS_DIM, ACTION_DIM = 11, 3, 4, 5
+SHUFFLED = [2, 0, 1]
+FREE = torch.ones(ENVS, N_AGENTS, ACTION_DIM, dtype=torch.bool)
+
+
+def decided(network):
+    """Strong preferences that depend on all inputs."""
+    with torch.no_grad():
+        network.mlp.head.weight.mul_(20)
+        network.mlp.head.bias.zero_()
+    return network.double()
+
+
+def flow_policy(discrete=True, output="endpoint", **options):
+    torch.manual_seed(0)
+    network = VelocityNetwork(OBS_DIM + N_AGENTS, ACTION_DIM, discrete, (16, 16), output)
+    return FlowPolicy(network=decided(network), **options)
+
+
+def head_policy(discrete=True, sample=True):
+    torch.manual_seed(0)
+    return HeadPolicy(decided(ActionHead(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (16,))), sample)
+
+
+def observations(seed=0, envs=ENVS):
+    return 2 * normal(envs, N_AGENTS, OBS_DIM, seed=seed)
+
+
+def act(policy, obs=None, legal=None, seed=0):
+    obs = observations() if obs is None else obs
+    legal = torch.ones(*obs.shape[:-1], ACTION_DIM, dtype=torch.bool) if legal is None else legal
+    with torch.no_grad():
+        return policy.act(obs, legal, policy.initial_state(len(obs)), generator(seed))[0]
+
+
+@pytest.fixture
+def calls():
+    """Records what a network is called with."""
+
+    def record(network):
+        seen = []
+        network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+        return seen
+
+    return record
+
+
+ALL = [lambda: head_policy(True), lambda: head_policy(False), lambda: flow_policy(True), lambda: flow_policy(False)]
+NAMES = ["head, discrete", "head, continuous", "flow, discrete", "flow, continuous"]
+
+
+@pytest.mark.parametrize("make", ALL, ids=NAMES)
+def test_equal_generators_give_equal_actions_and_others_do_not(make):
+    policy = make()
+    assert torch.equal(act(policy, seed=1), act(policy, seed=1))
+    assert not torch.equal(act(policy, seed=1), act(policy, seed=2))
+
+
+@pytest.mark.parametrize("make", ALL, ids=NAMES)
+def test_the_global_generator_is_neither_used_nor_moved(make):
+    policy = make()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = act(policy)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert torch.equal(act(policy), first)
+
+
+@pytest.mark.parametrize("make", ALL, ids=NAMES)
+def test_an_agent_acts_on_its_own_observation_only(make):
+    policy, obs = make(), observations(envs=200)
+    before = act(policy, obs)
+    changed = obs.clone()
+    changed[:, 1] = observations(seed=1, envs=200)[:, 1]
+    after = act(policy, changed)
+    # One noise vector per agent: nobody else's draw moves either.
+    assert torch.equal(after[:, [0, 2]], before[:, [0, 2]])
+    assert float((after[:, 1] != before[:, 1]).double().mean()) > 0.1
+
+
+@pytest.mark.parametrize("make", ALL, ids=NAMES)
+def test_agents_with_equal_observations_differ_by_their_number(make):
+    policy = make()
+    policy = replace(policy, sample=False) if isinstance(policy, HeadPolicy) else replace(policy, noise="zero")
+    obs = observations(envs=200)[:, :1].expand(200, N_AGENTS, OBS_DIM)
+    assert float((act(policy, obs)[:, 0] != act(policy, obs)[:, 1]).double().mean()) > 0.05
+
+
+@pytest.mark.parametrize("make", ALL, ids=NAMES)
+def test_exchanging_agents_exchanges_actions(make, monkeypatch):
+    policy, obs = make(), observations()
+    policy = replace(policy, sample=False) if isinstance(policy, HeadPolicy) else replace(policy, shared_noise=True)
+    before, legal = act(policy, obs), FREE
+
+    def exchanged(features):
+        numbered = append_agent_id(features)
+        return torch.cat([features, numbered[..., SHUFFLED, features.shape[-1] :]], dim=-1)
+
+    monkeypatch.setattr(policies, "append_agent_id", exchanged)
+    torch.testing.assert_close(act(policy, obs[:, SHUFFLED], legal), before[:, SHUFFLED], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_a_head_never_takes_an_illegal_action(sample):
+    legal = random_legal_actions(3000, N_AGENTS, ACTION_DIM)
+    actions = act(head_policy(sample=sample), observations(envs=3000), legal)
+    assert bool(legal.gather(-1, actions.unsqueeze(-1)).all())
+
+
+@pytest.mark.parametrize("options", [{}, {"output": "velocity"}, {"steps": 3}, {"placement": "test"}, {"noise": "zero"}])
+def test_a_flow_never_takes_an_illegal_action(options):
+    legal = random_legal_actions(3000, N_AGENTS, ACTION_DIM)
+    policy = flow_policy(guidance_scale=3.0, **options)
+    actions = act(policy, observations(envs=3000), legal)
+    assert bool(legal.gather(-1, actions.unsqueeze(-1)).all())
+
+
+@pytest.mark.parametrize("output", ["endpoint", "velocity"])
+@pytest.mark.parametrize("placement", ["input", "test"])
+def test_continuous_actions_stay_in_their_box(output, placement):
+    actions = act(flow_policy(False, output, placement=placement, guidance_scale=8.0), observations(envs=500))
+    assert float(actions.abs().max()) <= 1
+    assert float(act(head_policy(False), observations(envs=500)).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("make", [lambda: head_policy(), lambda: flow_policy()], ids=["head", "flow"])
+def test_padding_without_legal_actions_gives_a_number(make):
+    actions = act(make(), legal=torch.zeros_like(FREE))
+    assert bool(((actions >= 0) & (actions < ACTION_DIM)).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "per_decision"),
+    [
+        ({}, 1),
+        ({"placement": "train", "guidance_scale": 4.0}, 1),
+        ({"placement": "input", "guidance_scale": 4.0}, 1),
+        ({"placement": "test", "guidance_scale": 4.0}, 2),
+        ({"placement": "test", "guidance_scale": 1.0}, 1),
+        ({"placement": "test", "guidance_scale": 4.0, "steps": 3}, 6),
+        ({"steps": 5}, 5),
+        ({"noise": "zero", "shared_noise": True}, 1),
+    ],
+)
+def test_calls_of_a_decision(options, per_decision, calls):
+    policy = flow_policy(**options)
+    seen = calls(policy.network)
+    act(policy)
+    assert len(seen) == policy.network_calls == per_decision
+    assert all(len(inputs[0]) == ENVS * N_AGENTS for inputs in seen)  # everybody in every call
+
+
+def test_the_head_is_called_once(calls):
+    policy = head_policy()
+    seen = calls(policy.network)
+    act(policy)
+    assert len(seen) == policy.network_calls == 1
+
+
+def test_cloning_is_never_guided(calls):
+    policy = flow_policy(placement="test", guidance_scale=4.0).unconditional()
+    seen = calls(policy.network)
+    act(policy)
+    assert len(seen) == policy.network_calls == 1
+    assert bool((seen[0][3].condition == 0).all()) and bool((seen[0][3].scale == 1).all())
+    act(replace(flow_policy(guidance_scale=4.0), network=policy.network).unconditional())
+    assert bool((seen[1][3].condition == 0).all()) and bool((seen[1][3].scale == 1).all())
+
+
+@pytest.mark.parametrize(("placement", "scale"), [("input", 4.0), ("train", 1.0)])
+def test_what_the_network_is_asked_for(placement, scale, calls):
+    policy, obs = flow_policy(placement=placement, guidance_scale=4.0, condition=(0.5, 1.0)), observations()
+    legal = random_legal_actions(ENVS, N_AGENTS, ACTION_DIM)
+    seen = calls(policy.network)
+    act(policy, obs, legal)
+    _, r, t, context = seen[0]
+    assert bool((r == 0).all()) and bool((t == 1).all())
+    assert torch.equal(context.condition, torch.tensor([[0.5, 1.0]]).double().expand(ENVS * N_AGENTS, 2))
+    assert bool((context.scale == scale).all())
+    assert torch.equal(context.obs, append_agent_id(obs).flatten(0, 1))
+    assert torch.equal(context.legal_actions, legal.flatten(0, 1))
+
+
+def by_hand(policy, obs, legal, condition, scale):
+    """z - u(z, 0, 1) of every row, for the noise of ``generator(0)``."""
+    rows = ENVS * N_AGENTS
+    z = torch.randn(ENVS, N_AGENTS, ACTION_DIM, generator=generator(), dtype=torch.float64).flatten(0, 1)
+    context = FlowContext(
+        append_agent_id(obs).flatten(0, 1),
+        torch.tensor([condition]).double().expand(rows, 2),
+        torch.full((rows, 1), scale, dtype=torch.float64),
+        legal.flatten(0, 1),
+    )
+    ones = torch.ones(rows, 1, dtype=torch.float64)
+    return (z - policy.network(z, 0 * ones, ones, context)).detach()
+
+
+def test_one_step_by_hand():
+    policy, obs = flow_policy(False, guidance_scale=3.0), observations()
+    expected = by_hand(policy, obs, FREE, (1.0, 1.0), 3.0).view(ENVS, N_AGENTS, ACTION_DIM).clamp(-1, 1)
+    torch.testing.assert_close(act(policy, obs), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_guidance_when_acting_by_hand(discrete):
+    policy, obs = flow_policy(discrete, placement="test", guidance_scale=3.0), observations()
+    legal = random_legal_actions(ENVS, N_AGENTS, ACTION_DIM) if discrete else FREE
+    plain = by_hand(policy, obs, legal, (0.0, 0.0), 1.0)
+    good = by_hand(policy, obs, legal, (1.0, 1.0), 1.0)
+    guided = (plain + 3.0 * (good - plain)).view(ENVS, N_AGENTS, ACTION_DIM)
+    expected = guided.masked_fill(~legal, -torch.inf).argmax(dim=-1) if discrete else guided.clamp(-1, 1)
+    torch.testing.assert_close(act(policy, obs, legal), expected, rtol=0, atol=1e-12)
+
+
+def test_zero_noise_is_deterministic_and_starts_at_zero(calls):
+    policy = flow_policy(False, noise="zero")
+    seen = calls(policy.network)
+    assert torch.equal(act(policy, seed=1), act(policy, seed=2))
+    assert bool((seen[0][0] == 0).all())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_who_shares_noise(shared, calls):
+    policy = flow_policy(False, shared_noise=shared)
+    seen = calls(policy.network)
+    act(policy)
+    noise = seen[0][0].view(ENVS, N_AGENTS, ACTION_DIM)
+    assert bool((noise == noise[:, :1]).all()) == shared
+    assert len(noise[:, 0, 0].unique()) == ENVS  # copies of the environment do not share
+    if not shared:
+        assert len(noise.unique()) == noise.numel()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_noise_is_standard_normal(shared, calls):
+    policy = flow_policy(False, shared_noise=shared)
+    seen = calls(policy.network)
+    act(policy, observations(envs=4000))
+    noise = seen[0][0].view(4000, N_AGENTS, ACTION_DIM)[:, 0]  # 20,000 independent numbers
+    assert abs(float(noise.mean())) < 4 / 20_000**0.5
+    assert abs(float(noise.var()) - 1) < 4 * (2 / 20_000) ** 0.5
+
+
+LOGITS = torch.tensor([0.0, 1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
+DRAWS = 20_000
+
+
+def constant_head(discrete):
+    """A head that answers LOGITS, or tanh(LOGITS) with deviation e^-3, to anything."""
+    head = ActionHead(1, 1, ACTION_DIM, discrete, ()).double()
+    with torch.no_grad():
+        head.mlp.head.weight.zero_()
+        head.mlp.head.bias.copy_(LOGITS if discrete else LOGITS / 2)
+        head.log_std.fill_(-3.0)
+    return head
+
+
+def draw(policy, legal):
+    shape = (DRAWS, 1, ACTION_DIM)
+    obs = torch.zeros(DRAWS, 1, 1, dtype=torch.float64)
+    return policy.act(obs, legal.expand(shape), None, generator(1))[0][:, 0]
+
+
+@pytest.mark.parametrize("legal", [[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [0, 0, 1, 0, 0]])
+def test_a_head_samples_with_the_right_frequencies(legal):
+    legal = torch.tensor(legal, dtype=torch.bool)
+    chances = (LOGITS.exp() * legal) / (LOGITS.exp() * legal).sum()
+    counts = torch.bincount(draw(HeadPolicy(constant_head(True)), legal), minlength=ACTION_DIM)
+    error = (counts / DRAWS - chances).abs()
+    assert bool((error <= 4 * (chances * (1 - chances) / DRAWS).sqrt()).all())
+
+
+@pytest.mark.parametrize(("legal", "mode"), [([1, 1, 1, 1, 1], 4), ([1, 0, 1, 1, 0], 3), ([0, 0, 1, 0, 0], 2)])
+def test_the_mode_is_the_most_likely_legal_choice(legal, mode):
+    actions = draw(HeadPolicy(constant_head(True), sample=False), torch.tensor(legal, dtype=torch.bool))
+    assert bool((actions == mode).all())
+
+
+def test_a_continuous_head_samples_its_normal_distribution():
+    legal, mean, std = torch.ones(ACTION_DIM, dtype=torch.bool), (LOGITS / 2).tanh(), math.exp(-3)
+    actions = draw(HeadPolicy(constant_head(False)), legal)
+    assert bool(((actions.mean(dim=0) - mean).abs() < 4 * std / DRAWS**0.5).all())
+    assert bool(((actions.std(dim=0) / std - 1).abs() < 4 / (2 * DRAWS) ** 0.5).all())
+    torch.testing.assert_close(
+        draw(HeadPolicy(constant_head(False), sample=False), legal), mean.detach().expand(DRAWS, ACTION_DIM)
+    )
+
+
+def test_the_likelihood_of_choices_is_categorical_over_legal_ones():
+    head, obs = randomise(ActionHead(N_AGENTS, OBS_DIM, ACTION_DIM, True, (16,)).double()), observations()
+    legal = random_legal_actions(ENVS, N_AGENTS, ACTION_DIM)
+    logits = head(obs).masked_fill(~legal, -torch.inf)
+    expected = torch.distributions.Categorical(logits=logits)
+    actions = expected.sample()
+    torch.testing.assert_close(head.log_prob(obs, actions, legal), expected.log_prob(actions), rtol=0, atol=1e-12)
+
+
+def test_the_likelihood_of_continuous_actions_is_normal_and_summed_over_their_entries():
+    head = randomise(ActionHead(N_AGENTS, OBS_DIM, ACTION_DIM, False, (16,)).double())
+    obs, actions = observations(), normal(ENVS, N_AGENTS, ACTION_DIM, seed=4).clamp(-1, 1)
+    expected = torch.distributions.Normal(head(obs), head.log_std.exp()).log_prob(actions).sum(dim=-1)
+    torch.testing.assert_close(head.log_prob(obs, actions, FREE), expected, rtol=0, atol=1e-12)
+    assert bool((head(obs).abs() <= 1).all())
+
+
+def test_only_a_continuous_head_learns_its_deviation():
+    assert ActionHead(1, 1, 2, False, ()).log_std.requires_grad
+    assert not ActionHead(1, 1, 2, True, ()).log_std.requires_grad
+
+
+def test_a_policy_has_no_memory():
+    assert head_policy().initial_state(3) is None and flow_policy().initial_state(3) is None
