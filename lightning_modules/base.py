@@ -1,0 +1,113 @@
+"""What all algorithms share: a sum of losses, one optimiser, lagged copies, logging."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from datamodules.batch import TeamBatch
+from lightning_modules.networks.policies import Policy
+from lightning_modules.networks.targets import polyak_update
+
+_SEED_STRIDE = 1_000_003  # prime: neighbouring seeds do not share update seeds
+
+
+class TargetPair(NamedTuple):
+    """A network, its lagged copy and the rate at which the copy follows."""
+
+    source: nn.Module
+    target: nn.Module
+    rate: float
+
+
+class OfflineModule(LightningModule):
+    """An offline algorithm: ``losses`` says what is minimised, ``policy`` what acts.
+
+    The losses are summed and differentiated once; terms that must not move each other's networks are detached where
+    they are computed, so one Adam with a parameter group per network equals separate optimisers. Randomness comes
+    from a generator seeded by (seed, update), so a resumed run draws what an uninterrupted one would have drawn.
+
+    Args:
+        n_agents: Number of agents N; linked from the data.
+        obs_dim: Observation size O; linked from the data.
+        state_dim: Global state size S; linked from the data.
+        action_dim: Number of actions, or size of the action vector A; linked from the data.
+        discrete: Whether actions are choices; linked from the data.
+    """
+
+    def __init__(self, n_agents: int, obs_dim: int, state_dim: int, action_dim: int, discrete: bool) -> None:
+        super().__init__()
+        self.n_agents, self.obs_dim, self.state_dim = n_agents, obs_dim, state_dim
+        self.action_dim, self.discrete = action_dim, discrete
+
+    @abstractmethod
+    def losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Named scalar losses of a batch; their sum is minimised. All randomness comes from ``generator``."""
+
+    @property
+    @abstractmethod
+    def policy(self) -> Policy:
+        """The acting policy as it is now."""
+
+    @abstractmethod
+    def parameter_groups(self) -> Sequence[dict[str, Any]]:
+        """Adam's parameter groups, each a dict with ``params`` and ``lr``."""
+
+    def target_pairs(self) -> Sequence[TargetPair]:
+        """Networks whose lagged copies move after every update."""
+        return ()
+
+    def evaluation_policies(self) -> Mapping[str, Policy]:
+        """Policies compared in the table at the end, by the name of their row."""
+        return {"policy": self.policy}
+
+    def diagnostics(self, batch: TeamBatch) -> dict[str, Tensor]:
+        """Further scalars for the validation log; no gradients."""
+        return {}
+
+    def training_step(self, batch: TeamBatch, batch_idx: int) -> Tensor:
+        """Sum of the losses; each is logged as ``train/<name>_loss``."""
+        losses = self.losses(batch, self.update_generator())
+        self.log_dict({f"train/{name}_loss": value.detach() for name, value in losses.items()})
+        return torch.stack(list(losses.values())).sum()
+
+    def validation_step(self, batch: TeamBatch, batch_idx: int) -> None:
+        """Losses and diagnostics of held-out episodes, with the same draws at every validation."""
+        generator = torch.Generator(self.device).manual_seed(batch_idx)
+        rows = int(batch.valid[:, 0].sum())
+        losses = {f"val/{name}_loss": value for name, value in self.losses(batch, generator).items()}
+        self.log_dict(losses, batch_size=rows)
+        self.log_dict({f"value/{name}": value for name, value in self.diagnostics(batch).items()}, batch_size=rows)
+
+    def test_step(self, batch: TeamBatch, batch_idx: int) -> None:
+        """The same numbers as validation; the rollouts of ``RolloutEvaluation`` come on top."""
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: TeamBatch, batch_idx: int) -> Tensor:
+        """The policy's actions at the recorded observations, (B, N) or (B, N, A)."""
+        generator = torch.Generator(self.device).manual_seed(batch_idx)
+        policy = self.policy
+        actions, _ = policy.act(
+            batch.obs[:, 0], batch.legal_actions[:, 0], policy.initial_state(len(batch.obs)), generator
+        )
+        return actions
+
+    def update_generator(self) -> torch.Generator:
+        """Randomness of the current update, from the run's seed and the number of updates done."""
+        seed = torch.initial_seed() % 2**31
+        return torch.Generator(self.device).manual_seed(seed * _SEED_STRIDE + self.global_step)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One Adam over all parameter groups."""
+        return torch.optim.Adam(self.parameter_groups(), fused=True)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Adam's step, then the lagged copies follow: after the step, once per step."""
+        super().optimizer_step(*args, **kwargs)
+        for source, target, rate in self.target_pairs():
+            polyak_update(source, target, rate)
