@@ -30,12 +30,14 @@ class PolicyRows(NamedTuple):
         actions: Clean action vectors x, (R, A).
         noise: z at t = 1, (R, A).
         guided: Rows whose target carries guidance, (R,) bool.
+        straight: Rows whose noise was paired with their action, (R,) bool.
     """
 
     context: FlowContext
     actions: Tensor
     noise: Tensor
     guided: Tensor
+    straight: Tensor
 
 
 class VGM2P(AdvantageModule):
@@ -77,6 +79,7 @@ class VGM2P(AdvantageModule):
         guidance_mix: For ``train``: share κ in [0, 1) of the conditional prediction in the target; more is less noisy.
         condition_dropout: Share of rows that train the null condition.
         flow_ratio: Share of rows with r < t; the others are plain flow matching.
+        one_step_share: Share of those rows that train exactly the step which acting takes, from t = 1 to r = 0.
         time_distribution: Distribution of flow times: ``uniform`` or ``logit_normal``.
         min_time: Smallest t in training; the endpoint output divides by t.
         adaptive_exponent: p of MeanFlow's loss weight 1 / (error + ε)^p; 0 is plain squared error.
@@ -112,6 +115,7 @@ class VGM2P(AdvantageModule):
         guidance_mix: float = 0.5,
         condition_dropout: float = 0.1,
         flow_ratio: float = 0.5,
+        one_step_share: float = 0.0,
         time_distribution: Literal["uniform", "logit_normal"] = "uniform",
         min_time: float = 0.05,
         adaptive_exponent: float = 0.0,
@@ -132,6 +136,7 @@ class VGM2P(AdvantageModule):
         require(0 <= guidance_mix < 1, "guidance_mix", "in [0, 1)", guidance_mix)
         require(0 <= condition_dropout < 1, "condition_dropout", "in [0, 1)", condition_dropout)
         require(0 <= flow_ratio <= 1, "flow_ratio", "in [0, 1]", flow_ratio)
+        require(0 <= one_step_share <= 1, "one_step_share", "in [0, 1]", one_step_share)
         require(0 < min_time < 1, "min_time", "in (0, 1)", min_time)
         require(sampling_steps >= 1, "sampling_steps", "at least 1", sampling_steps)
         require(0 < ema_rate <= 1, "ema_rate", "in (0, 1]", ema_rate)
@@ -141,6 +146,7 @@ class VGM2P(AdvantageModule):
         self.guidance_placement, self.guidance_scale = guidance_placement, guidance_scale
         self.guidance_maximum, self.guidance_mix = guidance_maximum, guidance_mix
         self.condition_dropout, self.flow_ratio = condition_dropout, flow_ratio
+        self.one_step_share = one_step_share
         self.time_distribution, self.min_time = time_distribution, min_time
         self.adaptive_exponent, self.adaptive_epsilon = adaptive_exponent, adaptive_epsilon
         self.noise, self.shared_noise, self.sampling_steps = noise, shared_noise, sampling_steps
@@ -212,9 +218,7 @@ class VGM2P(AdvantageModule):
 
     def _flow_loss(self, steps: JointSteps, generator: torch.Generator) -> Tensor:
         rows = self._rows(steps, generator)
-        r, t, apart = path.sample_times(
-            (len(rows.actions),), self.flow_ratio, self.min_time, self.time_distribution, generator, self.device
-        )
+        r, t, apart = self._draw_times(len(rows.actions), generator)
         z = path.interpolate(rows.actions, rows.noise, t)
         average = self.velocity(z, r, t, rows.context)
         target, derivative = self._regression(rows, z, r, t, apart, average.detach())
@@ -223,6 +227,17 @@ class VGM2P(AdvantageModule):
             error = t * error  # Deviation: the velocity's error times t is the action's error
         squared = error.square().sum(dim=-1)
         return (meanflow.adaptive_weight(squared, self.adaptive_exponent, self.adaptive_epsilon) * squared).mean()
+
+    def _draw_times(self, n_rows: int, generator: torch.Generator) -> path.FlowTimes:
+        """Flow times of all rows; among those with r < t, ``one_step_share`` go all the way from t = 1 to r = 0."""
+        r, t, apart = path.sample_times(
+            (n_rows,), self.flow_ratio, self.min_time, self.time_distribution, generator, self.device
+        )
+        if self.one_step_share > 0:
+            chance = torch.rand(t.shape, generator=generator, device=self.device)
+            whole = apart.unsqueeze(-1) & (chance < self.one_step_share)
+            r, t = r.masked_fill(whole, 0.0), t.masked_fill(whole, 1.0)
+        return path.FlowTimes(r, t, apart)
 
     def _rows(self, steps: JointSteps, generator: torch.Generator) -> PolicyRows:
         """Recorded actions as rows, with conditions, dropout, scales and noise drawn."""
@@ -241,24 +256,32 @@ class VGM2P(AdvantageModule):
             scale=scale.reshape(-1, 1),
             legal_actions=steps.legal_actions.flatten(0, 1),
         )
-        noise = self._draw_noise(steps, actions, value, generator)
-        return PolicyRows(context, actions.flatten(0, 1), noise.flatten(0, 1), guided.flatten())
+        noise, paired = self._draw_noise(steps, actions, value, generator)
+        rows = (actions.flatten(0, 1), noise.flatten(0, 1), guided.flatten(), paired.expand(shape).flatten())
+        return PolicyRows(context, *rows)
 
-    def _draw_noise(self, steps: JointSteps, actions: Tensor, value: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise (M, N, A): one per agent, or one per team that is paired with the joint action."""
+    def _draw_noise(
+        self, steps: JointSteps, actions: Tensor, value: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Noise (M, N, A), one per agent or one per team, and which steps' noise was paired with the action, (M, 1)."""
+        alone = torch.zeros((len(actions), 1), dtype=torch.bool, device=actions.device)
         if not self.shared_noise:
-            return torch.randn(actions.shape, generator=generator, device=actions.device)
+            return torch.randn(actions.shape, generator=generator, device=actions.device), alone
         shared = torch.randn((len(actions), self.action_dim), generator=generator, device=actions.device)
         situation = torch.cat([steps.state, value], dim=-1)
-        groups = torch.unique(situation, dim=0, return_inverse=True)[1]
+        _, groups, sizes = torch.unique(situation, dim=0, return_inverse=True, return_counts=True)
         order = coupling.pair_shared_noise(shared, actions.flatten(1), groups, self.noise_directions)
-        return shared[order].unsqueeze(1).expand(actions.shape)
+        return shared[order].unsqueeze(1).expand(actions.shape), (sizes[groups] > 1).unsqueeze(-1)
 
     @torch.no_grad()
     def _regression(
         self, rows: PolicyRows, z: Tensor, r: Tensor, t: Tensor, apart: Tensor, average: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Guided velocity v_g and derivative Du (zero on rows with r = t), both (R, A)."""
+        """Guided velocity v_g and derivative Du (zero on rows with r = t), both (R, A).
+
+        Du is also zero where noise was paired with the action: such paths are straight and do not cross, so the
+        velocity along them is constant, while the network's jump between two modes would make Du explode.
+        """
         slow = apart.nonzero().squeeze(-1)  # the derivative is needed on these rows only
         context, z_slow, t_slow = rows.context.rows(slow), z[slow], t[slow]
         # At r = t the trained forward already is the instantaneous velocity.
@@ -266,6 +289,7 @@ class VGM2P(AdvantageModule):
         target = self._guided_velocity(rows, z, t, own)
         tangent = own if self.objective == "improved_meanflow" else target
         _, slope = self.velocity.forward_with_derivative(z_slow, r[slow], t_slow, context, tangent[slow])
+        slope = slope.masked_fill(rows.straight[slow].unsqueeze(-1), 0.0)
         return target, torch.zeros_like(z).index_copy(0, slow, slope)
 
     def _guided_velocity(self, rows: PolicyRows, z: Tensor, t: Tensor, own: Tensor) -> Tensor:

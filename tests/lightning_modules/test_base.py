@@ -1,0 +1,183 @@
+import copy
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lightning_modules.base import OfflineModule, TargetPair
+from lightning_modules.networks.policies import ActionHead, HeadPolicy
+from lightning_modules.networks.targets import target_copy
+from tests.lightning_modules.batches import DIMS, generator, random_batch
+
+RATE = 0.25
+QUIET = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+class TwoNetworks(OfflineModule):
+    """Regresses rewards with one network and, from the first one's detached answer, its negative with another."""
+
+    def __init__(self, discrete=True):
+        super().__init__(**DIMS, discrete=discrete)
+        self.first, self.second = nn.Linear(self.state_dim, 1), nn.Linear(self.state_dim + 1, 1)
+        self.target = target_copy(self.first)
+        self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, discrete, (8,))
+        self.draws = []
+
+    def losses(self, batch, generator):
+        self.draws.append(torch.rand((), generator=generator).item())
+        state, rewards = batch.state[:, 0], batch.rewards[:, 0]
+        answer = self.first(state)
+        opposite = self.second(torch.cat([state, answer.detach()], dim=-1))
+        return {
+            "first": (answer.squeeze(-1) - rewards).square().mean(),
+            "second": 3 * (opposite.squeeze(-1) + rewards).square().mean(),
+        }
+
+    @property
+    def policy(self):
+        return HeadPolicy(self.head)
+
+    def parameter_groups(self):
+        return ({"params": list(self.first.parameters()), "lr": 1e-2}, {"params": self.second.parameters(), "lr": 3e-2})
+
+    def target_pairs(self):
+        return (TargetPair(self.first, self.target, RATE),)
+
+    def diagnostics(self, batch):
+        return {"reward_mean": batch.rewards.mean()}
+
+
+def fit(module, updates, batch=None, **options):
+    """Full-batch updates under Lightning."""
+    batch = random_batch(dtype=torch.float32) if batch is None else batch
+    trainer = Trainer(max_steps=updates, max_epochs=-1, **QUIET, **options)
+    trainer.fit(module, DataLoader([batch] * 6, batch_size=None))
+    return trainer
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return TwoNetworks()
+
+
+def test_one_adam_with_groups_equals_separate_adams(module):
+    first, second = copy.deepcopy(module), copy.deepcopy(module)
+    optimizers = [torch.optim.Adam(first.first.parameters(), 1e-2), torch.optim.Adam(second.second.parameters(), 3e-2)]
+    batch, updates = random_batch(dtype=torch.float32), 50
+    fit(module, updates, batch)
+    for _ in range(updates):
+        # The second network's input is the first one's answer of the same update.
+        second.first.load_state_dict(first.first.state_dict())
+        for copied, optimizer, name in zip((first, second), optimizers, ("first", "second"), strict=True):
+            optimizer.zero_grad()
+            copied.losses(batch, generator())[name].backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    for ours, alone in ((module.first, first.first), (module.second, second.second)):
+        for a, b in zip(ours.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_the_copy_follows_after_the_step_and_once_per_step(module):
+    weights = [module.first.weight.detach().clone()]
+    optimizer_step = module.optimizer_step
+
+    def watched(*args, **kwargs):
+        before = module.target.weight.clone()
+        optimizer_step(*args, **kwargs)
+        weights.append(module.first.weight.detach().clone())
+        # Towards the weights that this very step produced, not those it started from.
+        torch.testing.assert_close(module.target.weight, before + RATE * (weights[-1] - before), rtol=0, atol=1e-7)
+
+    module.optimizer_step = watched
+    fit(module, 3)
+    assert len(weights) == 4 and not any(torch.equal(a, b) for a, b in zip(weights, weights[1:], strict=False))
+    covered = sum(RATE * (1 - RATE) ** (3 - k) * weights[k] for k in (1, 2, 3)) + (1 - RATE) ** 3 * weights[0]
+    torch.testing.assert_close(module.target.weight, covered, rtol=0, atol=1e-6)
+
+
+def test_with_accumulated_gradients_the_copy_follows_once_per_step(module):
+    steps = []
+    optimizer_step = module.optimizer_step
+    module.optimizer_step = lambda *args, **kwargs: (steps.append(module.global_step), optimizer_step(*args, **kwargs))
+    fit(module, 2, accumulate_grad_batches=3)
+    assert steps == [0, 1] and len(module.draws) == 6
+
+
+def draw(seed, step):
+    module = TwoNetworks()
+    torch.manual_seed(seed)
+    torch.rand(7)  # how far the global generator has moved plays no part
+    module.__class__ = type("AtStep", (TwoNetworks,), {"global_step": step})
+    return torch.rand(4, generator=module.update_generator()).tolist()
+
+
+def test_an_updates_randomness_depends_on_seed_and_update_only():
+    assert draw(3, 10) == draw(3, 10)
+    torch.manual_seed(99)
+    torch.rand(100)
+    assert draw(3, 10) == draw(3, 10)
+    numbers = [tuple(draw(seed, step)) for seed in (0, 1, 2, 1234567890) for step in (0, 1, 2, 100_000)]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_a_resumed_run_draws_what_an_uninterrupted_one_would_have_drawn(module, tmp_path):
+    seed_everything(5)
+    whole = fit(module, 6)
+    seed_everything(5)
+    fit(TwoNetworks(), 4).save_checkpoint(tmp_path / "after-four.ckpt")
+    later = TwoNetworks()
+    seed_everything(5)
+    trainer = Trainer(max_steps=6, max_epochs=-1, **QUIET)
+    loader = DataLoader([random_batch(dtype=torch.float32)] * 6, batch_size=None)
+    trainer.fit(later, loader, ckpt_path=tmp_path / "after-four.ckpt", weights_only=True)
+    assert trainer.global_step == whole.global_step == 6
+    assert len(set(module.draws)) == 6 and later.draws == module.draws[4:]
+
+
+def test_training_minimises_and_logs_the_sum(module):
+    batch = random_batch(dtype=torch.float32)
+    losses = module.losses(batch, generator())
+    logged = {}
+    module.log_dict = lambda values, **_: logged.update(values)
+    total = module.training_step(batch, 0)
+    torch.testing.assert_close(total, losses["first"] + losses["second"])
+    assert set(logged) == {"train/first_loss", "train/second_loss"}
+    assert not any(value.requires_grad for value in logged.values())
+    torch.testing.assert_close(logged["train/second_loss"], losses["second"].detach())
+
+
+@pytest.mark.parametrize("step", ["validation_step", "test_step"])
+def test_validation_draws_the_same_numbers_every_time_and_weights_by_recorded_steps(module, step):
+    batch, logged = random_batch(dtype=torch.float32), []
+    batch.valid[0] = False
+    module.log_dict = lambda values, batch_size: logged.append((values, batch_size))
+    for batch_idx in (0, 0, 1):
+        torch.rand(3)
+        getattr(module, step)(batch, batch_idx)
+    assert module.draws[0] == module.draws[1] != module.draws[2]
+    assert set(logged[0][0]) == {"val/first_loss", "val/second_loss"} and set(logged[1][0]) == {"value/reward_mean"}
+    assert {size for _, size in logged} == {len(batch.valid) - 1}
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_prediction_is_the_policys_action_at_the_recorded_observation(discrete):
+    torch.manual_seed(0)
+    module, batch = TwoNetworks(discrete), random_batch(discrete, dtype=torch.float32)
+    expected, _ = module.policy.act(batch.obs[:, 0], batch.legal_actions[:, 0], None, generator(4))
+    assert torch.equal(module.predict_step(batch, 4), expected)
+
+
+def test_what_a_module_may_leave_out(module):
+    assert OfflineModule.target_pairs(module) == ()
+    assert OfflineModule.diagnostics(module, random_batch()) == {}
+    assert set(module.evaluation_policies()) == {"policy"}
