@@ -4,6 +4,7 @@ import contextlib
 import csv
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 import torch
 import yaml
 
+from datamodules import OfflineDataModule
 from environments.recording import record
+from lightning_modules import VGM2P
 from vgm2p_cli import main
 
 CONFIG = Path(__file__).parent.parent / "configs" / "matrix.yaml"
@@ -273,8 +276,11 @@ def test_print_config_shows_defaults_and_runs_nothing(here: Path, small: Path, c
         main(["fit", "--config", str(small), "--print_config"])
     assert left.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["model"]["init_args"]["guidance_scale"] == 2.0
-    assert printed["data"]["init_args"]["validation_fraction"] == 0.1
+    for shown, cls, name in (
+        (printed["model"], VGM2P, "min_time"),
+        (printed["data"], OfflineDataModule, "validation_fraction"),
+    ):
+        assert shown["init_args"][name] == inspect.signature(cls).parameters[name].default
     assert not (here / "runs").exists()
 
 

@@ -19,11 +19,11 @@ def encode_actions(actions: Tensor, action_dim: int, discrete: bool) -> Tensor:
         discrete: Whether actions are numbers of a choice.
 
     Returns:
-        (…, A) float32; a discrete action is one-hot with -1 for "no" and +1 for "yes".
+        (…, A) in the default float type; a discrete action is one-hot with -1 for "no" and +1 for "yes".
     """
     if not discrete:
         return actions
-    return functional.one_hot(actions, action_dim).to(torch.float32) * 2 - 1
+    return functional.one_hot(actions, action_dim).to(torch.get_default_dtype()) * 2 - 1
 
 
 def decode_actions(vectors: Tensor, legal_actions: Tensor, discrete: bool) -> Tensor:

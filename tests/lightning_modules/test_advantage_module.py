@@ -48,7 +48,9 @@ def test_joint_credit_has_no_stage_of_its_own():
     assert (module.stage, module.stage_end) == (Stage.POLICY, None)
 
 
-@pytest.mark.parametrize(("critic", "names"), [("value", {"value"}), ("expectile", {"q", "value"}), ("omiga", {"q", "value"})])
+@pytest.mark.parametrize(
+    ("critic", "names"), [("value", {"value"}), ("expectile", {"q", "value"}), ("omiga", {"q", "value"})]
+)
 def test_the_critics_stage_minimises_the_critics_losses(critic, names):
     module, batch = make_awr(critic=critic), random_batch()
     losses, expected = module.losses(batch, generator()), module.global_critic.losses(batch)
@@ -193,7 +195,7 @@ def test_the_held_out_error_of_a_critic_is_against_the_recorded_return():
                 if batch.terminals[b, k]:
                     break
                 k += 1
-                if k == width - 1 or not batch.valid[b, k + 1] and not batch.terminals[b, k]:
+                if k == width - 1 or (not batch.valid[b, k + 1] and not batch.terminals[b, k]):
                     total += weight * values[b, k]
                     break
             squares.append((total - values[b, t]) ** 2)
@@ -258,7 +260,10 @@ def test_the_stage_travels_with_the_weights(stage):
         ({"critic_target_rate": 1.5}, r"critic_target_rate must be in \(0, 1\], got 1\.5"),
         ({"steps_per_update": 0}, "steps_per_update must be at least 1, got 0"),
         ({"advantage_trace_decay": -1.0}, r"advantage_trace_decay must be in \[0, 1\], got -1\.0"),
-        ({"advantage_estimate": "q"}, "advantage_estimate must be 'return' with critic 'value', which has no Q, got 'q'"),
+        (
+            {"advantage_estimate": "q"},
+            "advantage_estimate must be 'return' with critic 'value', which has no Q, got 'q'",
+        ),
     ],
 )
 def test_impossible_options_are_refused(option, match):

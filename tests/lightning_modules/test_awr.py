@@ -73,7 +73,13 @@ def test_advantages_get_no_gradient():
 def test_good_actions_are_cloned_more():
     """Two equally frequent actions, advantages ±1 of deviation s: odds e^(2β/s)."""
     module = make_awr(
-        n_agents=1, obs_dim=1, state_dim=1, action_dim=2, hidden_dims=(8,), inverse_temperature=0.5, maximum_weight=100.0
+        n_agents=1,
+        obs_dim=1,
+        state_dim=1,
+        action_dim=2,
+        hidden_dims=(8,),
+        inverse_temperature=0.5,
+        maximum_weight=100.0,
     )
     batch = one_step_games([[0], [1]], [10, 10], [1.0, -1.0])
     start_policy(module, batch)

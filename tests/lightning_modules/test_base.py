@@ -1,4 +1,5 @@
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def test_the_copy_follows_after_the_step_and_once_per_step(module):
 
     module.optimizer_step = watched
     fit(module, 3)
-    assert len(weights) == 4 and not any(torch.equal(a, b) for a, b in zip(weights, weights[1:], strict=False))
+    assert len(weights) == 4 and not any(torch.equal(a, b) for a, b in pairwise(weights))
     covered = sum(RATE * (1 - RATE) ** (3 - k) * weights[k] for k in (1, 2, 3)) + (1 - RATE) ** 3 * weights[0]
     torch.testing.assert_close(module.target.weight, covered, rtol=0, atol=1e-6)
 

@@ -37,11 +37,13 @@ def exchange_agents(monkeypatch):
 
 
 def joint_value(mixer):
-    return randomise(JointActionValue(N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM, (8,), mixer).double()).requires_grad_(False)
+    return randomise(JointActionValue(N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM, (8,), mixer).double()).requires_grad_(
+        False
+    )
 
 
 def test_vdn_is_the_sum_of_local_values(inputs):
-    obs, state, actions = inputs
+    obs, _, actions = inputs
     value = joint_value("vdn")
     torch.testing.assert_close(value(*inputs), value.local(obs, actions).sum(dim=-1), rtol=0, atol=1e-12)
 

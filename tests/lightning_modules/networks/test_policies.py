@@ -120,7 +120,9 @@ def test_a_head_never_takes_an_illegal_action(sample):
     assert bool(legal.gather(-1, actions.unsqueeze(-1)).all())
 
 
-@pytest.mark.parametrize("options", [{}, {"output": "velocity"}, {"steps": 3}, {"placement": "test"}, {"noise": "zero"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"output": "velocity"}, {"steps": 3}, {"placement": "test"}, {"noise": "zero"}]
+)
 def test_a_flow_never_takes_an_illegal_action(options):
     legal = random_legal_actions(3000, N_AGENTS, ACTION_DIM)
     policy = flow_policy(guidance_scale=3.0, **options)
@@ -195,7 +197,7 @@ def test_what_the_network_is_asked_for(placement, scale, calls):
 
 
 def by_hand(policy, obs, legal, condition, scale):
-    """z - u(z, 0, 1) of every row, for the noise of ``generator(0)``."""
+    """Z - u(z, 0, 1) of every row, for the noise of ``generator(0)``."""
     rows = ENVS * N_AGENTS
     z = torch.randn(ENVS, N_AGENTS, ACTION_DIM, generator=generator(), dtype=torch.float64).flatten(0, 1)
     context = FlowContext(
