@@ -27,7 +27,7 @@ from lightning_modules.flows import flow_matching, meanflow, path
 from lightning_modules.joint_steps import joint_steps
 from lightning_modules.networks.actions import append_agent_id, encode_actions
 from lightning_modules.networks.targets import polyak_update
-from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
+from lightning_modules.networks.velocity import FlowContext, FlowTrace, VelocityNetwork
 
 JOINT_STEPS = 256
 UPDATES_PER_TURN = 4
@@ -39,12 +39,14 @@ Loss = Callable[[VGM2P, TeamBatch, torch.Generator], Tensor]
 class JvpVelocity(VelocityNetwork):
     """The same network, its derivative by PyTorch's forward mode."""
 
-    def forward_with_derivative(
-        self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext, tangent: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def derivative(self, trace: FlowTrace, tangent: Tensor) -> Tensor:
         """See ``VelocityNetwork``."""
+
+        def velocity(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+            return self(z, r, t, trace.context)
+
         with torch.no_grad():
-            return meanflow.time_derivative(lambda *point: self(*point, context), z, r, t, tangent)
+            return meanflow.time_derivative(velocity, trace.z, trace.r, trace.t, tangent)[1]
 
 
 class Learner:

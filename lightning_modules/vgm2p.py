@@ -19,7 +19,7 @@ from lightning_modules.losses.advantage import continuous_condition, quantile_la
 from lightning_modules.networks.actions import append_agent_id, encode_actions
 from lightning_modules.networks.policies import FlowPolicy, Noise
 from lightning_modules.networks.targets import target_copy
-from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
+from lightning_modules.networks.velocity import FlowContext, FlowTrace, VelocityNetwork
 
 
 class PolicyRows(NamedTuple):
@@ -220,8 +220,8 @@ class VGM2P(AdvantageModule):
         rows = self._rows(steps, generator)
         r, t, apart = self._draw_times(len(rows.actions), generator)
         z = path.interpolate(rows.actions, rows.noise, t)
-        average = self.velocity(z, r, t, rows.context)
-        target, derivative = self._regression(rows, z, r, t, apart, average.detach())
+        average, trace = self.velocity.forward_with_trace(z, r, t, rows.context)
+        target, derivative = self._regression(rows, trace, apart)
         error = meanflow.compound_velocity(average, derivative, r, t) - target
         if self.output == "endpoint":
             error = t * error  # Deviation: the velocity's error times t is the action's error
@@ -246,6 +246,8 @@ class VGM2P(AdvantageModule):
         value = self.condition_values(self.signal(steps))
         kept = ~guidance.drop_condition(shape, self.condition_dropout, generator, self.device)
         guided = kept & ((value > 0) | (self.label == "continuous"))
+        if self.guidance_placement == "test":
+            guided = torch.zeros_like(guided)
         scale = torch.ones(shape, device=actions.device)
         if self.guidance_placement == "input":
             drawn = guidance.sample_scale(shape, self.guidance_maximum, generator, self.device)
@@ -274,35 +276,36 @@ class VGM2P(AdvantageModule):
         return shared[order].unsqueeze(1).expand(actions.shape), (sizes[groups] > 1).unsqueeze(-1)
 
     @torch.no_grad()
-    def _regression(
-        self, rows: PolicyRows, z: Tensor, r: Tensor, t: Tensor, apart: Tensor, average: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _regression(self, rows: PolicyRows, trace: FlowTrace, apart: Tensor) -> tuple[Tensor, Tensor]:
         """Guided velocity v_g and derivative Du (zero on rows with r = t), both (R, A).
 
         Du is also zero where noise was paired with the action: such paths are straight and do not cross, so the
         velocity along them is constant, while the network's jump between two modes would make Du explode.
         """
         slow = apart.nonzero().squeeze(-1)  # the derivative is needed on these rows only
-        context, z_slow, t_slow = rows.context.rows(slow), z[slow], t[slow]
-        # At r = t the trained forward already is the instantaneous velocity.
-        own = average.index_copy(0, slow, self.velocity(z_slow, t_slow, t_slow, context))
-        target = self._guided_velocity(rows, z, t, own)
+        guided = rows.guided.nonzero().squeeze(-1)
+        there = trace.rows(slow)
+        # Instantaneous velocities in one call: the network's own (at r = t the trained forward already is it), and
+        # those without condition.
+        index = torch.cat([slow, guided])
+        z, t = trace.z.index_select(0, index), trace.t.index_select(0, index)
+        asked = there.context.followed_by(rows.context.rows(guided).unconditional())
+        own, unconditional = self.velocity(z, t, t, asked).split([len(slow), len(guided)])
+        own = trace.velocity.index_copy(0, slow, own)
+        target = self._guided_velocity(rows, guided, own, unconditional)
         tangent = own if self.objective == "improved_meanflow" else target
-        _, slope = self.velocity.forward_with_derivative(z_slow, r[slow], t_slow, context, tangent[slow])
-        slope = slope.masked_fill(rows.straight[slow].unsqueeze(-1), 0.0)
-        return target, torch.zeros_like(z).index_copy(0, slow, slope)
+        derivative = self.velocity.derivative(there, tangent.index_select(0, slow))
+        derivative = derivative.masked_fill(rows.straight.index_select(0, slow).unsqueeze(-1), 0.0)
+        return target, torch.zeros_like(target).index_copy(0, slow, derivative)
 
-    def _guided_velocity(self, rows: PolicyRows, z: Tensor, t: Tensor, own: Tensor) -> Tensor:
-        """Targets: v on rows without guidance, v_g of the chosen placement on the others, (R, A)."""
+    def _guided_velocity(self, rows: PolicyRows, guided: Tensor, own: Tensor, unconditional: Tensor) -> Tensor:
+        """Targets: v on rows without guidance, v_g of the chosen placement on the guided ones, (R, A)."""
         velocity = path.path_velocity(rows.actions, rows.noise)
-        if self.guidance_placement == "test":
-            return velocity
-        index = rows.guided.nonzero().squeeze(-1)
-        context, t_guided = rows.context.rows(index), t[index]
-        plain = self.velocity(z[index], t_guided, t_guided, context.unconditional())
+        v, conditional = velocity.index_select(0, guided), own.index_select(0, guided)
         if self.guidance_placement == "input":
-            guided = guidance.input_guided_velocity(velocity[index], own[index], plain, context.scale)
+            scale = rows.context.scale.index_select(0, guided)
+            target = guidance.input_guided_velocity(v, conditional, unconditional, scale)
         else:
             omega = self.guidance_scale * (1 - self.guidance_mix)
-            guided = guidance.train_guided_velocity(velocity[index], own[index], plain, omega, self.guidance_mix)
-        return velocity.index_copy(0, index, guided)
+            target = guidance.train_guided_velocity(v, conditional, unconditional, omega, self.guidance_mix)
+        return velocity.index_copy(0, guided, target)

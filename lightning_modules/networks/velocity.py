@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.actions import ILLEGAL_LOGIT
-from lightning_modules.networks.mlp import MLP
+from lightning_modules.networks.mlp import MLP, Trace
 
 N_FREQUENCIES = 3
 
@@ -35,9 +35,43 @@ class FlowContext(NamedTuple):
         """The rows of an index (K,) of int64."""
         return FlowContext(*(field.index_select(0, index) for field in self))
 
+    def followed_by(self, other: FlowContext) -> FlowContext:
+        """These rows, then those of another context."""
+        return FlowContext(*(torch.cat(fields) for fields in zip(self, other, strict=True)))
+
     def unconditional(self) -> FlowContext:
         """The same rows under the null condition, without guidance."""
         return self._replace(condition=torch.zeros_like(self.condition), scale=torch.ones_like(self.scale))
+
+
+class FlowTrace(NamedTuple):
+    """Where a forward pass has been and what it left behind for the derivative; R rows, detached.
+
+    Attributes:
+        z: Points, (R, A).
+        r: End times, (R, 1).
+        t: Start times, (R, 1).
+        context: Everything else that the velocity depends on.
+        velocity: u, (R, A).
+        endpoint: x̂, (R, A); u again with output ``velocity``.
+        blocks: The network's hidden layers.
+    """
+
+    z: Tensor
+    r: Tensor
+    t: Tensor
+    context: FlowContext
+    velocity: Tensor
+    endpoint: Tensor
+    blocks: Trace
+
+    def rows(self, index: Tensor) -> FlowTrace:
+        """The rows of an index (K,) of int64."""
+        z, r, t, velocity, endpoint = (
+            field.index_select(0, index) for field in (self.z, self.r, self.t, self.velocity, self.endpoint)
+        )
+        blocks = tuple(block.rows(index) for block in self.blocks)
+        return FlowTrace(z, r, t, self.context.rows(index), velocity, endpoint, blocks)
 
 
 class VelocityNetwork(nn.Module):
@@ -75,18 +109,21 @@ class VelocityNetwork(nn.Module):
         head: Tensor = self.mlp(self._inputs(z, r, t, context))
         return self._velocity(head, z, t, context)
 
-    def forward_with_derivative(
-        self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext, tangent: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Velocity u and its derivative Du = (tangent · ∇z) u + ∂u/∂t at fixed r, both (R, A), no gradients."""
-        with torch.no_grad():
-            inputs = self._inputs(z, r, t, context)
-            head, slope = self.mlp.forward_with_tangent(inputs, self._input_tangent(inputs, r, t, tangent))
-            if self.output == "velocity":
-                return head, slope
-            endpoint, endpoint_slope = self._endpoint_with_tangent(head, slope, context.legal_actions)
-            velocity = (z - endpoint) / t
-            return velocity, (tangent - endpoint_slope - velocity) / t
+    def forward_with_trace(self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext) -> tuple[Tensor, FlowTrace]:
+        """As ``forward``, and what ``derivative`` needs to know about these points."""
+        head, blocks = self.mlp.forward_with_trace(self._inputs(z, r, t, context))
+        endpoint = head if self.output == "velocity" else self._endpoint(head, context.legal_actions)
+        velocity = head if self.output == "velocity" else (z - endpoint) / t
+        return velocity, FlowTrace(z, r, t, context, velocity.detach(), endpoint.detach(), blocks)
+
+    @torch.no_grad()
+    def derivative(self, trace: FlowTrace, tangent: Tensor) -> Tensor:
+        """Du = (tangent · ∇z) u + ∂u/∂t at fixed r, (R, A), at the points of a trace; no gradients."""
+        slope = self.mlp.tangent(trace.blocks, self._input_tangent(trace.r, trace.t, tangent))
+        if self.output == "velocity":
+            return slope
+        endpoint_slope = self._endpoint_slope(trace.endpoint, slope, trace.context.legal_actions)
+        return (tangent - endpoint_slope - trace.velocity) / trace.t
 
     def _inputs(self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext) -> Tensor:
         guidance = 1.0 - 1.0 / context.scale  # 0 without guidance, towards 1 as w grows
@@ -94,15 +131,12 @@ class VelocityNetwork(nn.Module):
         times = torch.cat([t, t - r, angles.sin(), angles.cos()], dim=-1)
         return torch.cat([z, times, guidance, context.condition, context.obs], dim=-1)
 
-    def _input_tangent(self, inputs: Tensor, r: Tensor, t: Tensor, tangent: Tensor) -> Tensor:
-        """Derivative of ``_inputs`` along (tangent, dr = 0, dt = 1): both t and t - r grow at rate one."""
+    def _input_tangent(self, r: Tensor, t: Tensor, tangent: Tensor) -> Tensor:
+        """Derivative of the first of ``_inputs`` along (tangent, dr = 0, dt = 1); the others stay as they are."""
         rates = torch.cat([self.frequencies, self.frequencies])
         angles = torch.cat([t * self.frequencies, (t - r) * self.frequencies], dim=-1)
-        slopes = torch.cat(
-            [torch.ones_like(t), torch.ones_like(t), rates * angles.cos(), -rates * angles.sin()], dim=-1
-        )
-        constant = inputs.new_zeros(inputs.shape[0], inputs.shape[1] - tangent.shape[1] - slopes.shape[1])
-        return torch.cat([tangent, slopes, constant], dim=-1)
+        ones = torch.ones_like(t)  # both t and t - r grow at rate one
+        return torch.cat([tangent, ones, ones, rates * angles.cos(), -rates * angles.sin()], dim=-1)
 
     def _velocity(self, head: Tensor, z: Tensor, t: Tensor, context: FlowContext) -> Tensor:
         if self.output == "velocity":
@@ -114,10 +148,9 @@ class VelocityNetwork(nn.Module):
             return head.tanh()
         return 2 * head.masked_fill(~legal_actions, ILLEGAL_LOGIT).softmax(dim=-1) - 1
 
-    def _endpoint_with_tangent(self, head: Tensor, slope: Tensor, legal_actions: Tensor) -> tuple[Tensor, Tensor]:
-        endpoint = self._endpoint(head, legal_actions)
+    def _endpoint_slope(self, endpoint: Tensor, slope: Tensor, legal_actions: Tensor) -> Tensor:
         if not self.discrete:
-            return endpoint, (1 - endpoint.square()) * slope
+            return (1 - endpoint.square()) * slope
         chance = (endpoint + 1) / 2
         slope = slope.masked_fill(~legal_actions, 0.0)
-        return endpoint, 2 * chance * (slope - (chance * slope).sum(dim=-1, keepdim=True))
+        return 2 * chance * (slope - (chance * slope).sum(dim=-1, keepdim=True))

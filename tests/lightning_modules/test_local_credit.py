@@ -171,17 +171,17 @@ def test_credits_recover_what_an_agents_own_action_changes():
 def test_continuous_credits_recover_what_an_agents_own_action_changes():
     """A = 2 a_1 - a_2 of independent actions: credits 2 (a_1 - E a_1) and -(a_2 - E a_2)."""
     means = torch.tensor([[0.2], [-0.1]])
-    actions = means + 0.2 * normal(400, 2, 1)
+    actions = means + 0.2 * normal(150, 2, 1)
     steps = JointSteps(
-        obs=torch.zeros(400, 2, 1),
-        state=torch.zeros(400, 1),
+        obs=torch.zeros(150, 2, 1),
+        state=torch.zeros(150, 1),
         actions=actions,
-        legal_actions=torch.ones(400, 2, 1, dtype=torch.bool),
+        legal_actions=torch.ones(150, 2, 1, dtype=torch.bool),
         advantages=2 * actions[:, 0, 0] - actions[:, 1, 0],
-        credits=torch.full((400, 2), torch.nan),
+        credits=torch.full((150, 2), torch.nan),
     )
-    sizes = {"n_agents": 2, "obs_dim": 1, "action_dim": 1, "hidden_dims": (16,), "n_samples": 400}
-    credit = fit(make_credit(False, **sizes), steps, steps.advantages, updates=250, learning_rate=0.03)
+    sizes = {"n_agents": 2, "obs_dim": 1, "action_dim": 1, "hidden_dims": (16,), "n_samples": 200}
+    credit = fit(make_credit(False, **sizes), steps, steps.advantages, updates=200, learning_rate=0.03)
     centred = (actions - actions.mean(dim=0)).squeeze(-1) * torch.tensor([2.0, -1.0])
     error = credit.credits(steps, generator()) - centred
     assert float(error.abs().mean()) < 0.08 < 0.15 < float(centred.abs().mean())

@@ -68,13 +68,13 @@ def test_the_derivative_is_computed_for_the_rows_apart_only(monkeypatch):
     module, batch = make_vgm2p(flow_ratio=0.25), random_batch()
     start_policy(module, batch)
     seen = []
-    original = module.velocity.forward_with_derivative
+    original = module.velocity.derivative
 
-    def counting(z, r, t, context, tangent):
-        seen.append((len(z), bool((r < t).all())))
-        return original(z, r, t, context, tangent)
+    def counting(trace, tangent):
+        seen.append((len(tangent), bool((trace.r < trace.t).all())))
+        return original(trace, tangent)
 
-    monkeypatch.setattr(module.velocity, "forward_with_derivative", counting)
+    monkeypatch.setattr(module.velocity, "derivative", counting)
     module.losses(batch, generator())
     rows = len(joint_steps(batch).obs) * module.n_agents
     assert seen == [(round(0.25 * rows), True)]
@@ -121,8 +121,8 @@ def regression(module, batch):
     rows = module._rows(joint_steps(batch), source)
     r, t, apart = module._draw_times(len(rows.actions), source)
     z = path.interpolate(rows.actions, rows.noise, t)
-    average = module.velocity(z, r, t, rows.context).detach()
-    target, derivative = module._regression(rows, z, r, t, apart, average)
+    _, trace = module.velocity.forward_with_trace(z, r, t, rows.context)
+    target, derivative = module._regression(rows, trace, apart)
     return rows, z, r, t, apart, target, derivative
 
 

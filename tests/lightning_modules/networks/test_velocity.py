@@ -29,10 +29,17 @@ def make_point(seed=0):
     return normal(ROWS, ACTION_DIM, seed=1), r, t, normal(ROWS, ACTION_DIM, seed=2)
 
 
+def differentiate(network, context, point):
+    """Velocity and derivative at a point."""
+    z, r, t, tangent = point
+    velocity, trace = network.forward_with_trace(z, r, t, context)
+    return velocity, network.derivative(trace, tangent)
+
+
 @pytest.mark.parametrize(("output", "discrete"), KINDS)
 def test_the_derivative_is_the_jacobian_vector_product_along_the_flow(output, discrete):
     network, context, (z, r, t, tangent) = make_network(output, discrete), make_context(discrete), make_point()
-    velocity, slope = network.forward_with_derivative(z, r, t, context, tangent)
+    velocity, slope = differentiate(network, context, (z, r, t, tangent))
     primals, tangents = (z, r, t), (tangent, torch.zeros_like(r), torch.ones_like(t))
     expected = torch.func.jvp(lambda z, r, t: network(z, r, t, context), primals, tangents)
     torch.testing.assert_close(velocity, expected[0], rtol=0, atol=1e-10)
@@ -43,7 +50,7 @@ def test_the_derivative_is_the_jacobian_vector_product_along_the_flow(output, di
 @pytest.mark.parametrize(("output", "discrete"), KINDS)
 def test_the_derivative_is_the_limit_of_finite_differences(output, discrete):
     network, context, (z, r, t, tangent) = make_network(output, discrete), make_context(discrete), make_point()
-    _, slope = network.forward_with_derivative(z, r, t, context, tangent)
+    _, slope = differentiate(network, context, (z, r, t, tangent))
     step = 1e-5
     after = network(z + step * tangent, r, t + step, context)
     before = network(z - step * tangent, r, t - step, context)
@@ -51,10 +58,37 @@ def test_the_derivative_is_the_limit_of_finite_differences(output, discrete):
 
 
 @pytest.mark.parametrize(("output", "discrete"), KINDS)
-def test_the_sweep_leaves_no_graph(output, discrete):
+def test_the_derivative_and_its_trace_leave_no_graph(output, discrete):
     network, context, (z, r, t, tangent) = make_network(output, discrete), make_context(discrete), make_point()
-    results = network.forward_with_derivative(z.requires_grad_(), r, t, context, tangent)
-    assert not any(result.requires_grad for result in results)
+    velocity, trace = network.forward_with_trace(z, r, t, context)
+    kept = (
+        trace.velocity,
+        trace.endpoint,
+        *(field for block in trace.blocks for field in (block.value, block.normalised)),
+    )
+    assert not any(field.requires_grad for field in kept)
+    assert not network.derivative(trace, tangent.requires_grad_()).requires_grad
+    assert velocity.requires_grad
+
+
+@pytest.mark.parametrize(("output", "discrete"), KINDS)
+def test_keeping_a_trace_changes_neither_velocity_nor_gradient(output, discrete):
+    network, context, (z, r, t, _) = make_network(output, discrete), make_context(discrete), make_point()
+    gradients = []
+    for velocity in (network(z, r, t, context), network.forward_with_trace(z, r, t, context)[0]):
+        network.zero_grad()
+        velocity.square().sum().backward()
+        gradients.append([velocity, *(parameter.grad for parameter in network.parameters())])
+    for plain, traced in zip(*gradients, strict=True):
+        torch.testing.assert_close(traced, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_the_derivative_on_some_rows_is_that_of_these_rows():
+    network, context, (z, r, t, tangent) = make_network(), make_context(), make_point()
+    _, trace = network.forward_with_trace(z, r, t, context)
+    index = torch.tensor([5, 0, 31])
+    some = network.derivative(trace.rows(index), tangent[index])
+    torch.testing.assert_close(some, network.derivative(trace, tangent)[index], rtol=0, atol=1e-12)
 
 
 def test_one_step_from_pure_noise_lands_among_the_legal_choices():
@@ -93,7 +127,7 @@ def test_at_any_time_the_endpoint_is_the_point_minus_time_times_velocity(discret
 def test_the_mask_of_a_row_without_legal_actions_gives_numbers(discrete):
     network, (z, r, t, tangent) = make_network(discrete=discrete), make_point()
     context = make_context(discrete)._replace(legal_actions=torch.zeros(ROWS, ACTION_DIM, dtype=torch.bool))
-    velocity, slope = network.forward_with_derivative(z, r, t, context, tangent)
+    velocity, slope = differentiate(network, context, (z, r, t, tangent))
     assert bool(velocity.isfinite().all()) and bool(slope.isfinite().all())
 
 
@@ -123,6 +157,13 @@ def test_rows_of_a_context():
     context, index = make_context(), torch.tensor([3, 0, 3])
     for field, chosen in zip(context, context.rows(index), strict=True):
         assert torch.equal(chosen, field[index])
+
+
+def test_one_context_after_another():
+    context, other = make_context(), make_context(seed=4)
+    both = context.followed_by(other)
+    for index, part in ((torch.arange(ROWS), context), (torch.arange(ROWS, 2 * ROWS), other)):
+        assert all(torch.equal(a, b) for a, b in zip(both.rows(index), part, strict=True))
 
 
 def test_the_null_condition_says_nothing_about_quality_and_is_not_guided():
