@@ -70,7 +70,7 @@ def context_of(module, steps, draws):
 
 
 def guided_velocity(module, context, guided, draws):
-    """v on rows that are not guided; the placement's formula on those that are, with u at r = t."""
+    """Plain v, or the formula of the placement on guided rows, with u at r = t."""
     network, t = module.velocity, draws["t"]
     z = (1 - t) * draws["x"] + t * draws["noise"]
     velocity = draws["noise"] - draws["x"]
@@ -163,7 +163,9 @@ def test_rows_are_recorded_actions_of_all_agents(discrete, draws):
     module.losses(batch, generator())
     actions = joint_steps(batch).actions.flatten(0, 1)
     if discrete:
-        assert torch.equal(draws["x"].argmax(dim=-1), actions) and bool((draws["x"].sum(dim=-1) == 2 - ACTION_DIM).all())
+        assert torch.equal(draws["x"].argmax(dim=-1), actions) and bool(
+            (draws["x"].sum(dim=-1) == 2 - ACTION_DIM).all()
+        )
     else:
         assert torch.equal(draws["x"], actions)
     # Noise is standard normal and each row's own; a scale is drawn for every row.
@@ -185,5 +187,7 @@ def test_labels_of_other_agents_and_of_the_team():
 
 def test_unlabelled_data_is_refused():
     module, batch = loss_of(True, "input")
-    with pytest.raises(ValueError, match="expected an advantage for every step, got NaN for .* the critic stage labels"):
+    with pytest.raises(
+        ValueError, match="expected an advantage for every step, got NaN for .* the critic stage labels"
+    ):
         module.losses(batch._replace(advantages=torch.full_like(batch.advantages, torch.nan)), generator())
