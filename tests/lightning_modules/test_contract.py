@@ -255,6 +255,33 @@ def test_an_algorithm_is_documented_and_buildable_from_its_defaults(algorithm):
     assert set(DIMS) | {"discrete"} <= set(module.hparams)
 
 
+@pytest.mark.parametrize(
+    ("build", "option", "expected"),
+    [
+        (make_awr, {"discount": 2.0}, r"discount must be in \[0, 1\], got 2.0"),
+        (make_awr, {"inverse_temperature": -1.0}, "inverse_temperature must be at least 0, got -1.0"),
+        (make_vgm2p, {"critic_updates": 0}, "critic_updates must be at least 1, got 0"),
+        (make_vgm2p, {"advantage_estimate": "q"}, "advantage_estimate must be 'return' with critic 'value'"),
+        (make_vgm2p, {"label_quantile": 0.0}, r"label_quantile must be in \(0, 1\), got 0.0"),
+        (make_vgm2p, {"label_quantile": 1.0}, r"label_quantile must be in \(0, 1\), got 1.0"),
+        (make_vgm2p, {"guidance_scale": -0.5}, "guidance_scale must be at least 0, got -0.5"),
+        (make_vgm2p, {"guidance_maximum": 0.9}, "guidance_maximum must be at least 1, got 0.9"),
+        (make_vgm2p, {"guidance_mix": 1.0}, r"guidance_mix must be in \[0, 1\), got 1.0"),
+        (make_vgm2p, {"guidance_mix": -0.1}, r"guidance_mix must be in \[0, 1\), got -0.1"),
+        (make_vgm2p, {"condition_dropout": 1.0}, r"condition_dropout must be in \[0, 1\), got 1.0"),
+        (make_vgm2p, {"flow_ratio": 1.1}, r"flow_ratio must be in \[0, 1\], got 1.1"),
+        (make_vgm2p, {"flow_ratio": -0.1}, r"flow_ratio must be in \[0, 1\], got -0.1"),
+        (make_vgm2p, {"min_time": 0.0}, r"min_time must be in \(0, 1\), got 0.0"),
+        (make_vgm2p, {"min_time": 1.0}, r"min_time must be in \(0, 1\), got 1.0"),
+        (make_vgm2p, {"sampling_steps": 0}, "sampling_steps must be at least 1, got 0"),
+        (make_vgm2p, {"ema_rate": 0.0}, r"ema_rate must be in \(0, 1\], got 0.0"),
+    ],
+)
+def test_an_impossible_option_is_refused_before_anything_runs(build, option, expected):
+    with pytest.raises(ValueError, match=f"{expected}; change it under model.init_args in the configuration"):
+        build(**{"critic": "value", **option})
+
+
 def test_an_unknown_option_is_refused():
     for algorithm in (BC, AWR, VGM2P):
         with pytest.raises(TypeError, match="temperatur"):

@@ -188,6 +188,6 @@ def test_labels_of_other_agents_and_of_the_team():
 def test_unlabelled_data_is_refused():
     module, batch = loss_of(True, "input")
     with pytest.raises(
-        ValueError, match="expected an advantage for every step, got NaN for .* the critic stage labels"
+        ValueError, match=r"expected an advantage for every step, got NaN for .* the critic stage labels"
     ):
         module.losses(batch._replace(advantages=torch.full_like(batch.advantages, torch.nan)), generator())
