@@ -12,6 +12,9 @@ from lightning_modules.networks.policies import ActionHead, HeadPolicy
 from lightning_modules.networks.targets import target_copy
 from tests.lightning_modules.batches import DIMS, generator, random_batch
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:You defined a `validation_step`", "ignore:.*LeafSpec", "ignore:You're resuming from a checkpoint"
+)
 RATE = 0.25
 QUIET = {
     "accelerator": "cpu",

@@ -261,7 +261,7 @@ def test_an_algorithm_is_documented_and_buildable_from_its_defaults(algorithm):
         (make_awr, {"discount": 2.0}, r"discount must be in \[0, 1\], got 2.0"),
         (make_awr, {"inverse_temperature": -1.0}, "inverse_temperature must be at least 0, got -1.0"),
         (make_vgm2p, {"critic_updates": 0}, "critic_updates must be at least 1, got 0"),
-        (make_vgm2p, {"advantage_estimate": "q"}, "advantage_estimate must be 'return' with critic 'value'"),
+        (make_vgm2p, {"advantage_estimate": "q"}, "advantage_estimate must be 'return' .* which has no Q, got 'q'"),
         (make_vgm2p, {"label_quantile": 0.0}, r"label_quantile must be in \(0, 1\), got 0.0"),
         (make_vgm2p, {"label_quantile": 1.0}, r"label_quantile must be in \(0, 1\), got 1.0"),
         (make_vgm2p, {"guidance_scale": -0.5}, "guidance_scale must be at least 0, got -0.5"),

@@ -15,6 +15,7 @@ from tests.lightning_modules.batches import (
     random_batch,
     randomise,
     start_policy,
+    train,
 )
 
 SCALE, MIX, MAXIMUM, EPSILON = 3.0, 0.25, 5.0, 0.02
@@ -183,6 +184,18 @@ def test_labels_of_other_agents_and_of_the_team():
         signal = steps.credits if credit == "local" else steps.advantages.unsqueeze(-1).expand_as(steps.credits)
         assert torch.equal(values, torch.where(signal > 0, 1.0, -1.0))
         assert bool((values[:, 0] == values[:, 1]).all()) == (credit == "joint")
+
+
+def test_the_averaged_copy_acts():
+    module, batch = loss_of(True, "input")
+    assert module.policy.network is module.acting_velocity
+    assert all(policy.network is module.acting_velocity for policy in module.evaluation_policies().values())
+    before = [parameter.clone() for parameter in module.acting_velocity.parameters()]
+    train(module, batch, updates=1)
+    for start, now, trained in zip(
+        before, module.acting_velocity.parameters(), module.velocity.parameters(), strict=True
+    ):
+        torch.testing.assert_close(now, start + module.ema_rate * (trained.detach() - start), rtol=0, atol=1e-12)
 
 
 def test_unlabelled_data_is_refused():

@@ -84,7 +84,7 @@ def test_only_the_centralised_value_can_see_what_two_actions_do_together(inputs)
 
 
 def test_an_ensemble_answers_member_by_member(inputs):
-    members = [randomise(StateValue(STATE_DIM, (8,)).double(), seed) for seed in range(3)]
+    members = [randomise(StateValue(STATE_DIM, (8,)).double(), seed).requires_grad_(False) for seed in range(3)]
     answers = Ensemble(members)(inputs[1])
     assert answers.shape == (3, ROWS)
     for member, answer in zip(members, answers, strict=True):
