@@ -96,6 +96,7 @@ def test_an_ensemble_answers_member_by_member(inputs):
 def test_exchanging_agents_exchanges_local_values(inputs, exchange_agents, with_actions):
     obs, _, actions = inputs
     value = randomise(LocalValue(N_AGENTS, OBS_DIM, ACTION_DIM if with_actions else 0, (8,)).double())
+    value.requires_grad_(False)
 
     def answer(order):
         return value(obs[:, order], actions[:, order] if with_actions else None)
