@@ -11,7 +11,7 @@ A behaviour decides for all copies and agents at once, from what the copies show
     noise    every agent, with probability .1, takes any        Gaussian, .15 on the five action components
              legal action
 
-``uniform`` takes any legal action, everywhere. Which behaviours make up a dataset is said by :func:`recipe`.
+``uniform`` takes any legal action, in every scenario. Which behaviours make up a dataset is said by :func:`recipe`.
 """
 
 import functools
@@ -51,11 +51,11 @@ class Recipe:
     shares: dict[str, float]
 
 
-#: Datasets by family and quality. A new quality is a row here, and its behaviour a row in ``_BEHAVIOURS``.
+#: Datasets by scenario, or family, and quality. A new quality is a row here, and its behaviour one in ``_BEHAVIOURS``.
 _RECIPES = {
     "smax": {"Mixed": Recipe(4000, {"good": 0.3, "weak": 0.7})},
-    "mpe": {"Mixed": Recipe(3000, {"good": 0.3, "weak": 0.7})},
-    "matrix": {"Mixed": Recipe(4000, {"uniform": 1.0})},
+    "mpe/simple_spread": {"Mixed": Recipe(3000, {"good": 0.3, "weak": 0.7})},
+    "matrix/xor": {"Mixed": Recipe(4000, {"uniform": 1.0})},
 }
 
 
@@ -73,9 +73,11 @@ def recipe(scenario: str, quality: str) -> Recipe:
         ValueError: If there is no such scenario, or no such quality of it.
     """
     family, _ = split_scenario(scenario)
-    if quality not in _RECIPES[family]:
-        raise ValueError(f"unknown quality '{quality}' for '{scenario}'; choose one of: {', '.join(_RECIPES[family])}")
-    return _RECIPES[family][quality]
+    qualities = _RECIPES.get(scenario) or _RECIPES.get(family, {})
+    if quality not in qualities:
+        there_are = f"choose one of: {', '.join(qualities)}" if qualities else "there is no recipe for this scenario"
+        raise ValueError(f"unknown quality '{quality}' for '{scenario}'; {there_are}")
+    return qualities[quality]
 
 
 def make_behaviour(scenario: str, name: str) -> Behaviour:
@@ -83,7 +85,7 @@ def make_behaviour(scenario: str, name: str) -> Behaviour:
 
     Args:
         scenario: Such as "smax/3m".
-        name: "good", "weak" or "uniform".
+        name: "uniform"; for some scenarios also "good" or "weak".
 
     Returns:
         The behaviour, to be reset before it acts.
@@ -93,11 +95,20 @@ def make_behaviour(scenario: str, name: str) -> Behaviour:
         ImportError: If the behaviour needs a simulator that is not installed.
     """
     family, map_name = split_scenario(scenario)
-    if name not in _BEHAVIOURS[family]:
+    behaviours = _BEHAVIOURS.get(scenario) or _BEHAVIOURS.get(family, {})
+    if name == "uniform":
+        return Uniform(discrete=_is_discrete(scenario))
+    if name not in behaviours:
         raise ValueError(
-            f"unknown behaviour '{name}' for '{scenario}'; choose one of: {', '.join(_BEHAVIOURS[family])}"
+            f"unknown behaviour '{name}' for '{scenario}'; choose one of: {', '.join([*behaviours, 'uniform'])}"
         )
-    return _BEHAVIOURS[family][name](map_name)
+    return behaviours[name](map_name)
+
+
+def _is_discrete(scenario: str) -> bool:
+    """Whether actions of a scenario are choices rather than vectors."""
+    family, name = split_scenario(scenario)
+    return family not in ("mpe", "mamujoco", "matrix") or name.endswith("_discrete") or name in ("xor", "bridge")
 
 
 def random_legal_actions(legal_actions: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.int64]:
@@ -299,12 +310,9 @@ _BEHAVIOURS: dict[str, dict[str, Callable[[str], Behaviour]]] = {
     "smax": {
         "good": lambda map_name: SmaxScript(map_name, focus_fire=True, shot_probability=1.0),
         "weak": lambda map_name: SmaxScript(map_name, focus_fire=False, shot_probability=0.4),
-        "uniform": lambda _: Uniform(discrete=True),
     },
-    "mpe": {
+    "mpe/simple_spread": {
         "good": lambda _: SpreadScript(assign=True, gain=7.0),
         "weak": lambda _: SpreadScript(assign=False, gain=3.5),
-        "uniform": lambda _: Uniform(discrete=False),
     },
-    "matrix": {"uniform": lambda _: Uniform(discrete=True)},
 }

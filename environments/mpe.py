@@ -1,96 +1,191 @@
-"""Multi-agent particle environments: simple_spread, three agents that have to cover three landmarks.
+"""Multi-agent particle environments (MPE): simple_spread, simple_tag and simple_world_comm.
 
-The simulator is mpe2's ``simple_spread_v3`` with N = 3, continuous actions, 25 steps and its defaults otherwise. Every
-agent receives half of the team's term (minus the distance of each landmark to its nearest agent, summed) and half of
-its own (minus 1 for each agent it touches): ``local_ratio`` .5. Episodes only ever end by the limit of 25 steps:
-truncated, never terminal, and neither won nor lost. The state is the concatenation of all observations.
+The simulator is mpe2's ``simple_spread_v3``, ``simple_tag_v3`` and ``simple_world_comm_v3``, with 25 steps and their
+defaults otherwise; its games and their rules are described in :mod:`environments.particle_games`. "<game>" has
+continuous actions, "<game>_discrete" discrete ones: two names rather than an option, because a policy for one cannot
+play the other. "simple_spread-omar", "simple_tag-omar" and "simple_world-omar" follow the rules of OMAR's data. One
+copy under mpe2's rules (:class:`Mpe`) is mpe2 itself; many copies, and OMAR's games, are arrays
+(:mod:`environments.particles`).
+
+The learning team of tag and world are the predators; what preys do is said in :mod:`environments.particles`.
 
 Original: https://github.com/Farama-Foundation/MPE2 (Lowe et al., 2017, arXiv:1706.02275; Terry et al., 2021,
 arXiv:2009.14471).
 
 Differences from the original:
-    - Actions are in [-1, 1] and mapped to mpe2's [0, 1] by u = (a + 1) / 2. The five components are: nothing, left,
-      right, down, up; the force on an agent is proportional to (right - left, up - down).
-    - Many copies (:class:`SimpleSpreadVector`) are moved by mpe2's equations of motion written out for arrays; starts
-      come from mpe2 itself. They equal single copies up to rounding.
+    - Continuous actions are in [-1, 1] and mapped to mpe2's [0, 1] by u = (a + 1) / 2.
+    - The leader of simple_world_comm also speaks. Its team mates' actions are as long as its own, with entries that
+      have no effect (continuous) or are illegal (discrete: only the push counts).
+    - ``dynamic_rescaling``, which only concerns drawing, is left at its default.
 """
 
 import importlib
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from environments.array_env import OneCopy
+from environments.particle_games import SpreadVector, TagVector, WorldVector
+from environments.particles import MAX_STEPS, N_PUSHES, ParticleVector, Rules, nearest_push
+from environments.preys import flee, omar_prey
 from environments.team_env import Array, Moment, TeamEnv
-from environments.vector import VectorStep, check_actions, check_seeds
-
-N_AGENTS = 3
-MAX_STEPS = 25
-ACTION_DIM = 5
-OBS_DIM = 18  # own velocity 2, own position 2, landmarks 3 x 2, other agents 2 x 2, their (silent) messages 2 x 2
-LOCAL_RATIO = 0.5
 
 
-def import_simple_spread() -> Any:
-    """Import mpe2's simple_spread.
+class Game(NamedTuple):
+    """One of mpe2's games: its module, its settings beyond the common ones, and the same as arrays."""
+
+    module: str
+    settings: dict[str, Any]
+    arrays: type[SpreadVector] | type[TagVector] | type[WorldVector]
+
+
+GAMES = {
+    "simple_spread": Game("mpe2.simple_spread_v3", {"N": 3, "local_ratio": 0.5}, SpreadVector),
+    "simple_tag": Game("mpe2.simple_tag_v3", {"num_good": 1, "num_adversaries": 3, "num_obstacles": 2}, TagVector),
+    "simple_world_comm": Game("mpe2.simple_world_comm_v3", {"num_good": 2, "num_adversaries": 4}, WorldVector),
+}
+#: OMAR's games; its simple_world is mpe2's simple_world_comm without the communication.
+_OMAR = ("simple_spread-omar", "simple_tag-omar", "simple_world-omar")
+NAMES = (*GAMES, *(f"{game}_discrete" for game in GAMES), *_OMAR)
+
+
+def import_mpe2(module: str) -> Any:
+    """Import one of mpe2's games.
+
+    Args:
+        module: Such as "mpe2.simple_spread_v3".
 
     Returns:
-        The module ``mpe2.simple_spread_v3``.
+        The module.
 
     Raises:
         ImportError: If mpe2 is not installed.
     """
     try:
-        return importlib.import_module("mpe2.simple_spread_v3")
+        return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"MPE needs the package mpe2 ({error}): pip install '.[mpe]', or pip install mpe2") from error
 
 
-def _make_mpe2() -> Any:
-    """One copy of mpe2's environment with our settings."""
-    return import_simple_spread().parallel_env(
-        N=N_AGENTS, local_ratio=LOCAL_RATIO, max_cycles=MAX_STEPS, continuous_actions=True
-    )
+def make_mpe(name: str = "simple_spread") -> TeamEnv:
+    """One copy of a game.
+
+    Args:
+        name: One of ``NAMES``.
+
+    Returns:
+        A PettingZoo ``ParallelEnv``.
+
+    Raises:
+        ImportError: If the game is mpe2's and mpe2 is not installed.
+        ValueError: If there is no such game.
+    """
+    return OneCopy(lambda n_envs: make_mpe_vector(name, n_envs)) if name in _OMAR else Mpe(name)
 
 
-class SimpleSpread(TeamEnv):
-    """One copy of simple_spread as a PettingZoo ``ParallelEnv``.
+def make_mpe_vector(name: str, n_envs: int) -> ParticleVector:
+    """Many copies of a game as arrays; they need no simulator.
+
+    Args:
+        name: One of ``NAMES``.
+        n_envs: Number of copies E.
+
+    Returns:
+        The copies.
+
+    Raises:
+        ValueError: If there is no such game, or ``n_envs`` is not positive.
+    """
+    if name == "simple_spread-omar":
+        return SpreadVector(n_envs, "omar", f"mpe/{name}")
+    if name in _OMAR:
+        hunt = TagVector if name == "simple_tag-omar" else WorldVector
+        return hunt(n_envs, "omar", f"mpe/{name}", omar_prey(name.removesuffix("-omar")))
+    game, rules = _split(name)
+    return GAMES[game].arrays(n_envs, rules, f"mpe/{name}")
+
+
+def _split(name: str) -> tuple[str, Rules]:
+    """Game and rules of one of mpe2's names."""
+    if name not in NAMES or name in _OMAR:
+        raise ValueError(f"unknown MPE scenario '{name}'; choose one of: {', '.join(NAMES)}")
+    game = name.removesuffix("_discrete")
+    return game, "continuous" if game == name else "discrete"
+
+
+class Mpe(TeamEnv):
+    """One copy of one of mpe2's games as a PettingZoo ``ParallelEnv``, preys included.
+
+    Args:
+        name: One of ``NAMES`` without a suffix for other rules, such as "simple_tag" or "simple_tag_discrete".
 
     Raises:
         ImportError: If mpe2 is not installed.
+        ValueError: If there is no such game.
     """
 
-    def __init__(self) -> None:
-        self._env = _make_mpe2()
+    def __init__(self, name: str = "simple_spread") -> None:
+        game, rules = _split(name)
+        module, settings, arrays = GAMES[game]
+        self._env = import_mpe2(module).parallel_env(
+            max_cycles=MAX_STEPS, continuous_actions=rules == "continuous", **settings
+        )
+        like = arrays(1, rules, f"mpe/{name}")  # the same sizes, by the same rules
+        self._everybody = list(self._env.possible_agents)
+        self._legal = np.zeros((like.n_agents, like.action_dim), bool)
+        for row, agent in zip(self._legal, self._everybody, strict=False):  # rows are shorter by the preys
+            row[: self._n_actions(agent) if rules == "discrete" else None] = True
         super().__init__(
-            name="mpe/simple_spread",
-            agents=list(self._env.possible_agents),
-            obs_dim=OBS_DIM,
-            state_dim=N_AGENTS * OBS_DIM,
-            action_dim=ACTION_DIM,
-            discrete=False,
+            name=like.name,
+            agents=list(like.agents),
+            obs_dim=like.obs_dim,
+            state_dim=like.state_dim,
+            action_dim=like.action_dim,
+            discrete=like.discrete,
             can_be_won=False,
         )
 
+    def _n_actions(self, agent: str) -> int:
+        """How many actions mpe2 gives an agent: choices if discrete, else entries."""
+        space = self._env.action_space(agent)
+        return int(space.n) if hasattr(space, "n") else int(space.shape[0])
+
     def _start(self, seed: int) -> Moment:
-        """Place agents and landmarks."""
+        """Place everything."""
         obs, _ = self._env.reset(seed=seed)
         return self._moment(obs, rewards={}, ends={})
 
     def _advance(self, actions: Array) -> Moment:
-        """Push every agent."""
-        pushes = (actions + 1.0) / 2.0
-        obs, rewards, _, truncations, _ = self._env.step(dict(zip(self.possible_agents, pushes, strict=True)))
+        """Push everybody."""
+        team = actions if self.discrete else (actions + 1.0) / 2.0
+        chosen = dict(zip(self.possible_agents, team, strict=True))
+        sizes = {agent: self._n_actions(agent) for agent in chosen}
+        if self.discrete:
+            chosen = {agent: push % sizes[agent] for agent, push in chosen.items()}  # illegal words are not said
+        else:
+            chosen = {agent: push[: sizes[agent]] for agent, push in chosen.items()}
+        obs, rewards, _, truncations, _ = self._env.step(chosen | self._preys())
         return self._moment(obs, rewards, truncations)
 
+    def _preys(self) -> dict[str, Any]:
+        """What the preys do."""
+        names = [agent for agent in self._everybody if agent not in self.possible_agents]
+        positions = np.stack([body.state.p_pos for body in self._env.unwrapped.world.agents])
+        pushes = flee(positions[len(self.possible_agents) :], positions[: len(self.possible_agents)])
+        if self.discrete:
+            return dict(zip(names, nearest_push(pushes), strict=True))
+        shares = np.zeros((len(names), N_PUSHES), np.float32)
+        shares[:, [1, 3]], shares[:, [2, 4]] = np.maximum(-pushes, 0.0), np.maximum(pushes, 0.0)
+        return dict(zip(names, shares, strict=True))
+
     def _moment(self, obs: dict[str, Array], rewards: dict[str, float], ends: dict[str, bool]) -> Moment:
-        """What mpe2 returns, stacked."""
-        stacked = np.stack([obs[agent] for agent in self.possible_agents]).astype(np.float32)
+        """What mpe2 returns of the team, stacked."""
+        stacked: NDArray[np.float32] = np.stack([obs[agent] for agent in self.possible_agents]).astype(np.float32)
         return Moment(
             obs=stacked,
             state=stacked.reshape(-1),
-            legal_actions=np.ones((N_AGENTS, ACTION_DIM), bool),
+            legal_actions=self._legal.copy(),
             rewards=np.array([rewards.get(agent, 0.0) for agent in self.possible_agents], np.float32),
             terminal=False,
             truncated=any(ends.values()),
@@ -100,124 +195,3 @@ class SimpleSpread(TeamEnv):
     def close(self) -> None:
         """Close mpe2's environment."""
         self._env.close()
-
-
-class SimpleSpreadVector:
-    """E copies of simple_spread as arrays; a ``VectorEnv`` equal to E copies of :class:`SimpleSpread` with their seeds.
-
-    All copies start together and last equally long, so that no copy ever waits for another.
-
-    Args:
-        n_envs: Number of copies E.
-
-    Raises:
-        ImportError: If mpe2 is not installed.
-        ValueError: If ``n_envs`` is not positive.
-    """
-
-    def __init__(self, n_envs: int) -> None:
-        if n_envs < 1:
-            raise ValueError(f"expected at least one copy, got n_envs={n_envs}")
-        self._env = _make_mpe2()
-        self.name = "mpe/simple_spread"
-        self.n_envs = n_envs
-        self.n_agents = N_AGENTS
-        self.obs_dim = OBS_DIM
-        self.state_dim = N_AGENTS * OBS_DIM
-        self.action_dim = ACTION_DIM
-        self.discrete = False
-        self.can_be_won = False
-        self._steps: int | None = None
-        self._position = np.zeros((n_envs, N_AGENTS, 2))
-        self._velocity = np.zeros((n_envs, N_AGENTS, 2))
-        self._landmarks = np.zeros((n_envs, N_AGENTS, 2))
-
-    def reset(self, seeds: Sequence[int]) -> VectorStep:
-        """Start one episode per copy, at the places that mpe2 draws from its seed.
-
-        Args:
-            seeds: One seed in [0, 2**32) per copy.
-
-        Returns:
-            The first observations; rewards and flags are zero.
-
-        Raises:
-            ValueError: If number or range of the seeds is not as expected.
-        """
-        for copy, seed in enumerate(check_seeds(seeds, self.n_envs, self.name)):
-            self._env.reset(seed=int(seed))
-            world = self._env.unwrapped.world
-            self._position[copy] = [agent.state.p_pos for agent in world.agents]
-            self._landmarks[copy] = [landmark.state.p_pos for landmark in world.landmarks]
-        self._velocity[:] = 0.0
-        self._steps = 0
-        return self._show(np.zeros((self.n_envs, N_AGENTS)))
-
-    def step(self, actions: Array) -> VectorStep:
-        """Go one step on in every copy, unless the episodes are over.
-
-        Args:
-            actions: (E, N, A) floats in [-1, 1].
-
-        Returns:
-            What the copies show now.
-
-        Raises:
-            RuntimeError: If ``reset`` was not called before.
-            ValueError: If shape, type or range of the actions is not as expected.
-        """
-        if self._steps is None:
-            raise RuntimeError(f"'{self.name}' has no running episodes: expected reset(seeds) before step()")
-        pushes = (check_actions(actions, self) + 1.0) / 2.0
-        if self._steps == MAX_STEPS:
-            return self._show(np.zeros((self.n_envs, N_AGENTS)))
-        self._move(pushes.astype(np.float64))
-        self._steps += 1
-        return self._show(self._rewards())
-
-    def close(self) -> None:
-        """Close mpe2's environment."""
-        self._env.close()
-
-    def _move(self, pushes: NDArray[np.float64]) -> None:
-        """mpe2's ``World.step``: semi-implicit motion with damping, pushes and soft collisions between agents."""
-        world = self._env.unwrapped.world
-        sensitivity = 5.0  # mpe2's SimpleEnv._set_action, for agents without an acceleration of their own
-        force = sensitivity * (pushes[..., [2, 4]] - pushes[..., [1, 3]])  # (E, N, 2)
-        away = self._position[:, :, None] - self._position[:, None, :]  # (E, N, N, 2), from the second to the first
-        distance = np.linalg.norm(away, axis=-1)
-        distance[:, range(N_AGENTS), range(N_AGENTS)] = np.inf  # nobody collides with itself
-        touching = 2 * world.agents[0].size
-        depth = np.logaddexp(0.0, (touching - distance) / world.contact_margin) * world.contact_margin
-        force += (world.contact_force * away / distance[..., None] * depth[..., None]).sum(axis=2)
-        self._position += self._velocity * world.dt
-        self._velocity = self._velocity * (1.0 - world.damping) + force / world.agents[0].mass * world.dt
-
-    def _rewards(self) -> NDArray[np.float64]:
-        """Half the team's and half the own term of each agent, (E, N)."""
-        ways = self._landmarks[:, None] - self._position[:, :, None]  # (E, N, landmarks, 2)
-        team = -np.linalg.norm(ways, axis=-1).min(axis=1).sum(axis=1)
-        between = np.linalg.norm(self._position[:, :, None] - self._position[:, None], axis=-1)
-        touched = (between < 2 * self._env.unwrapped.world.agents[0].size).sum(axis=2) - 1  # minus itself
-        rewards: NDArray[np.float64] = (1.0 - LOCAL_RATIO) * team[:, None] - LOCAL_RATIO * touched
-        return rewards
-
-    def _show(self, rewards: NDArray[np.float64]) -> VectorStep:
-        """Observations in mpe2's order, with rewards."""
-        e = self.n_envs
-        landmarks = self._landmarks[:, None] - self._position[:, :, None]  # (E, N, landmarks, 2)
-        others = self._position[:, None] - self._position[:, :, None]  # (E, N, N, 2)
-        others = np.stack([np.delete(others[:, i], i, axis=1) for i in range(N_AGENTS)], axis=1)  # (E, N, N - 1, 2)
-        parts = [self._velocity, self._position, landmarks.reshape(e, N_AGENTS, -1), others.reshape(e, N_AGENTS, -1)]
-        obs = np.concatenate([*parts, np.zeros((e, N_AGENTS, 4))], axis=-1).astype(np.float32)
-        agent_rewards = rewards.astype(np.float32)
-        return VectorStep(
-            obs=obs,
-            state=obs.reshape(e, -1).copy(),
-            legal_actions=np.ones((e, N_AGENTS, ACTION_DIM), bool),
-            rewards=agent_rewards.mean(axis=1, dtype=np.float64).astype(np.float32),
-            terminals=np.zeros(e, bool),
-            truncations=np.full(e, self._steps == MAX_STEPS),
-            won=np.zeros(e, bool),
-            agent_rewards=agent_rewards,
-        )

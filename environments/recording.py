@@ -37,6 +37,8 @@ SOURCE = "embedded"
 COPIES = 256  # episodes played at the same time
 STEPS_PER_WRITE = 20_000
 COMPRESSION = {"id": "zstd", "level": 3}
+#: Packages that the data depends on.
+_PACKAGES = ("numpy", "jax", "jaxmarl", "mpe2", "gymnasium", "gymnasium-robotics", "mujoco", "rware", "flashbax")
 #: Keys of recording.json that say which recording it is; two recordings that agree on them hold the same data.
 _IDENTITY = ("dataset", "quality", "seed", "episodes")
 
@@ -180,6 +182,11 @@ def _play(
         choices = np.stack([behaviour.act(shown, generator) for behaviour in team])
         actions = choices[behaviour_of, np.arange(env.n_envs)]
         after = env.step(actions)
+        if after.lost.any():
+            raise RuntimeError(
+                f"'{env.name}' lost {int(after.lost.sum())} episodes to failures of its simulator, so the recording "
+                "would not be what its seed says; record again"
+            )
         steps.append({name: leaf[:wanted] for name, leaf in _leaves(shown, actions, after, env.discrete).items()})
         lengths += running
         bar.update(int((running & after.finished[:wanted]).sum()))
@@ -254,7 +261,7 @@ def _description(
 def _versions() -> dict[str, str]:
     """Installed versions of what the data depends on."""
     versions = {}
-    for package in ("numpy", "jax", "jaxmarl", "mpe2", "flashbax"):
+    for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions

@@ -348,4 +348,5 @@ class SmaxVector:
             truncations=np.array(battles.truncated),
             won=np.array(battles.won),
             agent_rewards=np.repeat(rewards[:, None], self.n_agents, axis=1),
+            lost=np.zeros(self.n_envs, bool),
         )

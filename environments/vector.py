@@ -31,6 +31,8 @@ class VectorStep(NamedTuple):
         truncations: (E,) bool, the step limit cut the episode off although the task was not over; stays True.
         won: (E,) bool, the episode ended and was won; stays True.
         agent_rewards: (E, N) float32.
+        lost: (E,) bool, the episode was lost to a failure of its simulator and should not be counted; such a copy is
+            truncated as well. () if the environment cannot tell.
     """
 
     obs: NDArray[np.float32]
@@ -41,11 +43,16 @@ class VectorStep(NamedTuple):
     truncations: NDArray[np.bool_]
     won: NDArray[np.bool_]
     agent_rewards: NDArray[np.float32]
+    lost: NDArray[np.bool_] = np.zeros((), bool)
 
     @property
     def finished(self) -> NDArray[np.bool_]:
         """Which copies have finished their episode, (E,) bool."""
         return self.terminals | self.truncations
+
+    def copied(self) -> "VectorStep":
+        """The same in arrays of their own, which later steps do not write into."""
+        return VectorStep._make(array.copy() for array in self)
 
 
 class VectorEnv(Protocol):
@@ -177,11 +184,11 @@ class ParallelVectorEnv:
             ValueError: If number or range of the seeds is not as expected.
         """
         checked = check_seeds(seeds, self.n_envs, self.name)
-        self._now = _blank(self)
+        self._now = blank_step(self)
         for copy, (env, seed) in enumerate(zip(self._envs, checked, strict=True)):
             obs, infos = env.reset(seed=int(seed))
             self._show(self._now, copy, obs, infos)
-        return _copied(self._now)
+        return self._now.copied()
 
     def step(self, actions: Array) -> VectorStep:
         """Go one step on in every unfinished copy.
@@ -213,7 +220,7 @@ class ParallelVectorEnv:
                 now.terminals[copy] = any(terminations.values())
                 now.truncations[copy] = any(truncations.values())
                 now.won[copy] = any(info.get("won", False) for info in infos.values())
-        return _copied(now)
+        return now.copied()
 
     def close(self) -> None:
         """Close every copy."""
@@ -258,8 +265,8 @@ def _has_state(env: ParallelEnv) -> bool:
     return True
 
 
-def _blank(env: VectorEnv) -> VectorStep:
-    """Zeros in the shapes of an environment's copies."""
+def blank_step(env: VectorEnv) -> VectorStep:
+    """What an environment's copies show before anything happened: zeros, and every action legal."""
     e, n = env.n_envs, env.n_agents
     return VectorStep(
         obs=np.zeros((e, n, env.obs_dim), np.float32),
@@ -270,9 +277,5 @@ def _blank(env: VectorEnv) -> VectorStep:
         truncations=np.zeros(e, bool),
         won=np.zeros(e, bool),
         agent_rewards=np.zeros((e, n), np.float32),
+        lost=np.zeros(e, bool),
     )
-
-
-def _copied(now: VectorStep) -> VectorStep:
-    """A copy that later steps do not write into."""
-    return VectorStep._make(array.copy() for array in now)

@@ -65,7 +65,7 @@ def test_all_behaviours_act_legally_and_reproducibly(scenario):
         else:
             assert is_legal(shown, actions).all()
 
-    for name in _BEHAVIOURS[scenario.split("/")[0]]:
+    for name in ("uniform", *_BEHAVIOURS.get(scenario, _BEHAVIOURS.get(scenario.split("/")[0], {}))):
         first = play(scenario, make_behaviour(scenario, name), watch=legal)
         assert np.array_equal(first, play(scenario, make_behaviour(scenario, name)))
 
@@ -167,16 +167,18 @@ def test_uniform_continuous_actions():
 
 
 def test_recipes_are_complete():
-    for family, qualities in _RECIPES.items():
+    for scenarios, qualities in _RECIPES.items():
         for made_of in qualities.values():
             assert sum(made_of.shares.values()) == pytest.approx(1.0)
-            assert set(made_of.shares) <= set(_BEHAVIOURS[family])
+            assert set(made_of.shares) <= {"uniform", *_BEHAVIOURS.get(scenarios, {})}
     assert recipe("smax/8m", "Mixed").episodes == 4000
 
 
 def test_unknown_names():
     with pytest.raises(ValueError, match="unknown quality 'Bad' for 'smax/3m'; choose one of: Mixed"):
         recipe("smax/3m", "Bad")
+    with pytest.raises(ValueError, match="unknown quality 'Good' for 'rware/tiny-2ag'; there is no recipe"):
+        recipe("rware/tiny-2ag", "Good")
     with pytest.raises(ValueError, match="unknown behaviour 'best' for 'matrix/xor'; choose one of: uniform"):
         make_behaviour("matrix/xor", "best")
     with pytest.raises(ValueError, match="unknown scenario 'smax/9m'"):

@@ -31,6 +31,34 @@ def test_all_maps_of_jaxmarl_are_there():
     assert set(MAPS) == set(MAP_NAME_TO_SCENARIO)
 
 
+@pytest.mark.parametrize("map_name", MAPS)
+def test_every_map_can_be_played(map_name):
+    """Traced, not compiled: what a battle shows has the stated sizes and the same types after every step."""
+    import jax
+
+    compiled = simulator(map_name)
+    n, o, s, a = len(compiled.agents), compiled.obs_dim, compiled.state_dim, compiled.action_dim
+    start = jax.eval_shape(compiled.start, np.uint32(0))
+    after = jax.eval_shape(compiled.advance, start, jax.ShapeDtypeStruct((n,), np.int32))
+    assert jax.tree.all(jax.tree.map(lambda one, two: (one.shape, one.dtype) == (two.shape, two.dtype), start, after))
+    assert (start.obs.shape, start.state.shape, start.legal_actions.shape) == ((n, o), (s,), (n, a))
+    assert not start.obs.weak_type
+
+
+@pytest.mark.slow
+def test_smacv2_draws_units_and_places_by_the_seed():
+    env = SmaxVector("smacv2_5_units", COPIES)
+    shown, again = env.reset([1, 2, 3, 4]), env.reset([4, 3, 2, 1])
+    assert np.array_equal(shown.obs, again.obs[::-1])
+    units = shown.state[:, :60].reshape(COPIES, 5, 12)[:, :, -6:]  # a unit's last six numbers tell its type
+    assert len({one.tobytes() for one in units}) > 1
+    generator = np.random.default_rng(0)
+    while not shown.finished.all():
+        actions = (generator.random(shown.legal_actions.shape) * shown.legal_actions).argmax(axis=-1)
+        shown = env.step(actions)
+    assert (shown.terminals | shown.truncations).all()
+
+
 def test_sizes_of_3m():
     env = SmaxVector("3m", COPIES)
     # 5 others x 13 features and 10 own; 6 units x 12; 4 moves, stop, 3 enemies
@@ -179,7 +207,7 @@ def test_missing_jaxmarl(monkeypatch):
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ImportError, match=r"SMAX needs JaxMARL .* pip install '.\[smax\]'"):
-        Smax("25m")  # not loaded by any other test
+        simulator.__wrapped__("25m")  # past the ones that were loaded before
 
 
 def test_unknown_map():
