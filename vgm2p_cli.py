@@ -1,4 +1,4 @@
-"""The ``lightning`` command: fit, validate, test and predict from a configuration file, and record datasets."""
+"""The ``lightning`` command: fit, validate, test and predict from a configuration file, and handle datasets."""
 
 import difflib
 import importlib.util
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ArgumentParser, Namespace, auto_cli
+from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 import callbacks
+import data_cli
 import datamodules
 import lightning_modules
 from callbacks.run_directory import claim_run, continue_metrics, find_checkpoint, identity, run_of
@@ -28,20 +29,17 @@ from datamodules import OfflineDataModule
 from lightning_modules import OfflineModule
 
 DIMENSIONS = ("n_agents", "obs_dim", "state_dim", "action_dim", "discrete")
-PACKAGES = ("callbacks", "datamodules", "environments", "lightning_modules", "vgm2p_cli")
+PACKAGES = ("callbacks", "data_cli", "datamodules", "environments", "lightning_modules", "vgm2p_cli")
 CLASSES = (*callbacks.__all__, *datamodules.__all__, *lightning_modules.__all__)
 DESCRIPTION = (
     "Offline multi-agent reinforcement learning. A run is described by a configuration file, for example "
     "'lightning fit --config configs/smac.yaml'; every value in it can be overridden on the command line. "
-    "'lightning data record DATASET QUALITY' records a dataset."
+    "'lightning data list' shows all datasets; 'lightning data fetch DATASET' downloads one that is published, "
+    "'lightning data record DATASET QUALITY' records an embedded one."
 )
 OPTIONS_HINT = (
     "Options of an algorithm: --model.help VGM2P (or AWR, BC, ...). Options of the data: --data.help "
     "OfflineDataModule. The configuration with all defaults: --print_config, after all other options."
-)
-# Lines of jsonargparse's messages about how it tried, not about what is wrong
-_NOISE = re.compile(
-    r"[-\s]*(Does not validate against any|Subtypes:|Errors:|Given value|Expected a (<class 'NoneType'>|path)|$)"
 )
 _UNKNOWN = re.compile(
     r"(?:unrecognized arguments: --|ption '|no attribute '|invalid choice: '|named '|path string: )([\w.]+)"
@@ -56,7 +54,7 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        lines = [line for line in str(message).splitlines() if not _NOISE.match(line)]
+        lines = data_cli.what_is_wrong(message)
         meant = probably_meant(message, parser)
         if meant:
             lines.append(f"Did you mean {' or '.join(meant)}?")
@@ -325,23 +323,6 @@ def _names_around(class_path: str) -> Iterator[str]:
         yield from getattr(vars(cls).get("__init__"), "__annotations__", {})
 
 
-def record_dataset(
-    dataset: str, quality: str, root: Path = Path("vaults"), seed: int = 0, episodes: int | None = None
-) -> None:
-    """Records an embedded dataset into a vault; training does this by itself on first use.
-
-    Args:
-        dataset: For example embedded/smax/3m, embedded/mpe/simple_spread or embedded/matrix/xor.
-        quality: How well the recorded teams play, for example Mixed.
-        root: Directory of all vaults.
-        seed: Decides every episode: equal seeds record equal data.
-        episodes: Number of episodes; by default that of the dataset.
-    """
-    from environments.recording import record  # imports a simulator
-
-    print(record(dataset, quality, root, seed=seed, episodes=episodes))
-
-
 def refusal(error: BaseException | None) -> BaseException | None:
     """The first cause in a chain of exceptions that this project or Lightning raised on purpose, if there is one."""
     ours = None
@@ -365,10 +346,10 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     try:
         if words[:1] == ["data"]:
-            auto_cli({"record": record_dataset}, args=words[1:], prog="lightning data")
+            data_cli.run(words[1:])
         else:
             CLI(None if args is None else words)
-    except (ValueError, TypeError, FileNotFoundError, ImportError, MisconfigurationException) as error:
+    except (ValueError, TypeError, OSError, ImportError, MisconfigurationException) as error:
         ours = refusal(error)
         if ours is None or os.environ.get("JSONARGPARSE_DEBUG"):
             raise

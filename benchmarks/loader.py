@@ -17,7 +17,7 @@ from synthetic import SHAPES, Shape, labelled_windows, policy_stage, random_batc
 from timing import Quartiles, Work, arguments, ratios, table, take_turns
 
 from datamodules.batch import TeamBatch
-from datamodules.window_dataset import TrainingLoader, WindowDataset
+from datamodules.window_dataset import ShuffledBatches, TrainingLoader, WindowDataset
 from lightning_modules.advantage_module import Stage
 from lightning_modules.networks.targets import polyak_update
 
@@ -28,7 +28,7 @@ BATCHES_PER_TURN = 5
 
 def loading(dataset: WindowDataset, batch_size: int) -> Work:
     """One batch of the endless stream, the reshuffling at the end of an epoch included."""
-    loader = TrainingLoader(dataset, torch.arange(len(dataset)), batch_size, seed=0)
+    loader = TrainingLoader(dataset, ShuffledBatches(torch.arange(len(dataset)), batch_size, seed=0))
     batches = chain.from_iterable(repeat(loader))
     return lambda: next(batches)
 

@@ -135,7 +135,7 @@ class StageSwitch(Callback):
         if self._labelled or not isinstance(module, AdvantageModule) or module.stage == Stage.CRITIC:
             return
         data = _recorded(trainer)
-        stored = load_advantages(data.vault_dir, critic_key(module), len(data.stream))
+        stored = load_advantages(data.derived_dir, advantages_key(module, data), len(data.ends))
         if stored is None:
             self._label(module, data)
         else:
@@ -149,8 +149,8 @@ class StageSwitch(Callback):
         with evaluating(module):
             batches = self._batches(module, data, "advantages")
             one_step = torch.cat([module.advantages(batch)[:, 0].float().cpu() for batch in batches])
-        advantages: NDArray[np.float32] = module.accumulate(one_step, torch.from_numpy(data.stream.ends)).numpy()
-        save_advantages(data.vault_dir, critic_key(module), advantages)
+        advantages: NDArray[np.float32] = module.accumulate(one_step, torch.from_numpy(data.ends)).numpy()
+        save_advantages(data.derived_dir, advantages_key(module, data), advantages)
         data.set_advantages(advantages)
         self._labelled = True
         return advantages
@@ -226,14 +226,15 @@ def check_stages(module: LightningModule, max_steps: int) -> None:
         )
 
 
-def critic_key(module: AdvantageModule) -> str:
-    """Name under which a critic's advantages are stored: a hash of its weights and of how advantages come from them.
+def advantages_key(module: AdvantageModule, data: OfflineDataModule) -> str:
+    """Name under which advantages are stored: a hash of the critic, of how advantages come from it, and of the data.
 
     Args:
         module: The algorithm; its critic no longer changes once the policy's stage has begun.
+        data: The recording.
 
     Returns:
-        The critic's kind and 16 hexadecimal digits.
+        The critic's kind, 16 hexadecimal digits of the critic and 16 of the data.
     """
     critic = module.global_critic
     options = (critic.discount, module.advantage_estimate, module.advantage_trace_decay)
@@ -241,7 +242,7 @@ def critic_key(module: AdvantageModule) -> str:
     for name, tensor in sorted(critic.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return f"{type(critic).__name__}-{digest.hexdigest()[:16]}"
+    return f"{type(critic).__name__}-{digest.hexdigest()[:16]}-{data.key}"
 
 
 def positive_share(module: AdvantageModule, values: NDArray[np.float32]) -> float:

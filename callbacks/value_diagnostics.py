@@ -13,6 +13,7 @@ from torchmetrics.functional.regression import pearson_corrcoef
 from datamodules.batch import TeamBatch
 from datamodules.offline import OfflineDataModule
 from lightning_modules.advantage_module import AdvantageModule, Stage
+from lightning_modules.losses.advantage import generalised_advantages
 
 
 class ValueDiagnostics(Callback):
@@ -104,12 +105,8 @@ def returns_to_go(data: OfflineDataModule, discount: float) -> NDArray[np.float3
     Returns:
         One number per step, (L,).
     """
-    rewards = (data.stream.rewards * np.float32(data.reward_scale)).tolist()
-    last = set((data.episode_bounds[:, 1] - 1).tolist())
-    following, returns = 0.0, np.empty(len(rewards), dtype=np.float32)
-    for row in reversed(range(len(rewards))):
-        following = rewards[row] + (0.0 if row in last else discount * following)
-        returns[row] = following
+    rewards = torch.from_numpy(data.rewards * np.float32(data.reward_scale))
+    returns: NDArray[np.float32] = generalised_advantages(rewards, torch.from_numpy(data.ends), discount).numpy()
     return returns
 
 

@@ -1,7 +1,7 @@
-"""The advantage column: one number per recorded step, written once per critic beside the vault it belongs to.
+"""The advantage column: one number per recorded step, written once per critic and recording.
 
-For the vault ``.../3m.vlt/Mixed`` the column of critic ``KEY`` is ``.../3m.vlt/Mixed.advantages/KEY.npy``; the vault
-itself stays untouched.
+It is kept beside the decoded copy of the recording, in ``<directory>/advantages/KEY.npy``; the vault itself stays
+untouched.
 """
 
 import os
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def advantages_path(vault_dir: Path, key: str) -> Path:
+def advantages_path(directory: Path, key: str) -> Path:
     """Where the column of one critic lies.
 
     Args:
-        vault_dir: The vault's directory.
+        directory: Where what is computed from the recording is kept.
         key: Name of the critic: letters, digits, dots, dashes and underscores, for example a hash of its weights.
 
     Returns:
@@ -31,17 +31,16 @@ def advantages_path(vault_dir: Path, key: str) -> Path:
     """
     if not KEY.fullmatch(key):
         raise ValueError(f"expected a key of letters, digits, '.', '-' and '_', got {key!r}; hash the critic's weights")
-    vault_dir = Path(vault_dir)
-    return vault_dir.with_name(f"{vault_dir.name}.advantages") / f"{key}.npy"
+    return Path(directory) / "advantages" / f"{key}.npy"
 
 
-def save_advantages(vault_dir: Path, key: str, values: NDArray[Any]) -> Path:
+def save_advantages(directory: Path, key: str, values: NDArray[Any]) -> Path:
     """Write the column of one critic, all or nothing: an interruption leaves the old column or none.
 
     Args:
-        vault_dir: The vault's directory.
+        directory: Where what is computed from the recording is kept.
         key: Name of the critic.
-        values: One finite number per step of the vault, shape (L,).
+        values: One finite number per step of the recording, shape (L,).
 
     Returns:
         The path written to.
@@ -55,7 +54,7 @@ def save_advantages(vault_dir: Path, key: str, values: NDArray[Any]) -> Path:
             f"expected one finite advantage per recorded step, shape (L,), got shape {values.shape} with "
             f"{int((~np.isfinite(values)).sum())} entries that are not finite; has the critic diverged?"
         )
-    path = advantages_path(vault_dir, key)
+    path = advantages_path(directory, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{key}.")
     try:
@@ -70,13 +69,13 @@ def save_advantages(vault_dir: Path, key: str, values: NDArray[Any]) -> Path:
     return path
 
 
-def load_advantages(vault_dir: Path, key: str, length: int | None = None) -> NDArray[np.float32] | None:
+def load_advantages(directory: Path, key: str, length: int | None = None) -> NDArray[np.float32] | None:
     """Read the column of one critic.
 
     Args:
-        vault_dir: The vault's directory.
+        directory: Where what is computed from the recording is kept.
         key: Name of the critic.
-        length: Number of steps L of the vault, to be compared; None compares nothing.
+        length: Number of steps L of the recording, to be compared; None compares nothing.
 
     Returns:
         The advantages, shape (L,), or None if this critic has not written any.
@@ -84,7 +83,7 @@ def load_advantages(vault_dir: Path, key: str, length: int | None = None) -> NDA
     Raises:
         ValueError: If the file is damaged or belongs to a vault of another length.
     """
-    path = advantages_path(vault_dir, key)
+    path = advantages_path(directory, key)
     if not path.is_file():
         return None
     try:

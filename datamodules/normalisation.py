@@ -1,12 +1,12 @@
 """Standardise observations and states: fitted on the training split, with its inverse."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 CONSTANT = 1e-6  # a spread below this share of the column's mean is float32 rounding, not information
-CHUNK = 65_536  # rows at a time, so that the float64 intermediate values stay small
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,16 @@ class Standardisation:
     std: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, values: NDArray[np.float32]) -> "Standardisation":
-        """Measure the columns.
+    def fit(cls, pieces: Iterable[NDArray[np.float32]]) -> "Standardisation":
+        """Measure the columns in one pass, so that the values need not fit into memory.
+
+        Means and sums of squares of the pieces are merged as in Chan, Golub and LeVeque (1979): with n values so far
+        and m new ones, whose means differ by δ, the sum of squared deviations grows by that of the piece and by δ²
+        n m / (n + m).
 
         Args:
-            values: Shape (..., D); all axes but the last are pooled, so agents share their statistics as they share
-                weights.
+            pieces: Arrays of shape (..., D) each; all axes but the last are pooled, so agents share their statistics
+                as they share weights.
 
         Returns:
             The fitted transformation.
@@ -39,12 +43,19 @@ class Standardisation:
         Raises:
             ValueError: If there is no row to measure.
         """
-        rows = values.reshape(-1, values.shape[-1])
-        if len(rows) == 0:
-            raise ValueError(f"expected at least one row to fit a standardisation on, got shape {values.shape}")
-        mean = rows.mean(axis=0, dtype=np.float64)
-        chunks = (rows[first : first + CHUNK] - mean for first in range(0, len(rows), CHUNK))
-        std = np.sqrt(sum(np.einsum("rd,rd->d", chunk, chunk) for chunk in chunks) / len(rows))
+        count, mean, squares = 0, np.zeros(()), np.zeros(())
+        for piece in pieces:
+            rows = piece.reshape(-1, piece.shape[-1]).astype(np.float64)
+            if not len(rows):
+                continue
+            piece_mean = rows.mean(axis=0)
+            rows -= piece_mean
+            shift, total = piece_mean - mean, count + len(rows)
+            squares = squares + np.einsum("rd,rd->d", rows, rows) + shift**2 * (count * len(rows) / total)
+            mean, count = mean + shift * (len(rows) / total), total
+        if not count:
+            raise ValueError("expected at least one row to fit a standardisation on, got none; hold out fewer episodes")
+        std = np.sqrt(squares / count)
         std = np.where(std > CONSTANT * np.abs(mean), std, 1.0)
         return cls(mean.astype(np.float32), std.astype(np.float32))
 

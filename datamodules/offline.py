@@ -1,10 +1,12 @@
 """The datamodule: finds or records a dataset, reads it into memory and serves it as batches of windows."""
 
+import hashlib
 import json
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,13 +14,36 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.batch import TeamBatch
-from datamodules.catalogue import EMBEDDED, check_embedded, split_name, vault_directory
-from datamodules.episodes import episode_lengths, episode_returns, held_out_episodes
+from datamodules.cache import decoded_bytes, fingerprint, open_cache
+from datamodules.catalogue import (
+    EMBEDDED,
+    check_embedded,
+    find,
+    is_published,
+    published_as,
+    qualities,
+    split_name,
+    vault_directory,
+)
+from datamodules.download import fetch
+from datamodules.episodes import episode_bounds, episode_lengths, episode_returns, held_out_episodes
 from datamodules.normalisation import Standardisation
-from datamodules.vaults import Stream, is_vault, read_vault
-from datamodules.window_dataset import OrderedLoader, TrainingLoader, WindowDataset, check_reward_scale
+from datamodules.sampling import Batches, EpisodeBatches, check_subset, choose_episodes, return_weights
+from datamodules.vaults import OutOfRange, Stream, Vault, is_vault, read_vaults
+from datamodules.window_dataset import (
+    OrderedLoader,
+    ShuffledBatches,
+    TrainingLoader,
+    WindowDataset,
+    check_reward_scale,
+)
 
 logger = logging.getLogger(__name__)
+
+Cache = Literal["auto", "memory", "disk", "device"]
+Sampling = Literal["uniform", "by_episode", "return_weighted"]
+MEMORY_SHARE = 4  # a recording is kept in memory if it takes at most one part of this many
+PIECE = 2**14  # steps read at once where a pass goes over all of them
 
 
 class OfflineDataModule(pl.LightningDataModule):
@@ -27,7 +52,8 @@ class OfflineDataModule(pl.LightningDataModule):
     A dataset is a recording of many episodes: what every agent saw, did and was allowed to do, and the reward of the
     team. Learning offline means learning from it alone, without playing. The recording is kept as a *vault*, the
     format of the OG-MARL datasets, in ``<root>/<source>/<environment>/<scenario>.vlt/<quality>``. Datasets whose name
-    begins with ``embedded/`` are recorded into it on first use; others have to be there.
+    begins with ``embedded/`` are recorded into it on first use; published ones (``lightning data list``) are
+    downloaded; others have to be there.
 
     How the recording becomes a team's: the reward is the mean over the agents' rewards, an episode is terminal (or
     truncated) where any agent's is, and where no global state was recorded the concatenated observations take its
@@ -40,9 +66,10 @@ class OfflineDataModule(pl.LightningDataModule):
     Args:
         dataset: Which recording, as <source>/<environment>/<scenario>. Recorded on first use: embedded/smax/3m and the
             other SMAX maps (for example embedded/smax/2s3z), embedded/mpe/simple_spread, embedded/matrix/xor.
+            Downloaded on first use: those that ``lightning data list`` shows, for example og_marl/smac_v1/3m.
         quality: How well the recorded teams play. Mixed is a minority of good episodes among many weak ones: what
             offline learning is for, because imitating all of it gives a weak team.
-        root: Directory of all vaults; recordings are written into it.
+        root: Directory of all vaults; recordings and downloads are written into it.
         batch_size: Largest number of windows in a batch. An epoch is cut into batches of nearly the same size, none
             larger than this.
         window: Length of a window in steps. 2 is a transition (a step and the one after it), longer ones are for
@@ -51,10 +78,27 @@ class OfflineDataModule(pl.LightningDataModule):
         seed: Decides which episodes are held out and the order of the training batches.
         reward_scale: Factor on the rewards in the batches, to bring returns near the size of a network's outputs.
             Statistics and rollouts stay in the unit of the recording.
+        cache: Where the decoded recording is kept. memory: in main memory, decoded at every start. disk: in plain files
+            mapped into memory, decoded once; for recordings larger than memory. device: on the accelerator, if it fits.
+            auto: memory if it takes at most a quarter of the machine's, else disk.
+        cache_dir: Directory of decoded recordings and of the advantages of critics; by default .cache in the root.
+            Everything in it can be deleted.
+        download: Whether to download a published dataset that is not there yet.
+        out_of_range: Continuous actions outside [-1, 1]: error refuses the recording, clip moves them to the nearest
+            limit and says how many. null does what the catalogue says of a published dataset, else error.
+        combine_with: Further vaults to learn from, as <source>/<environment>/<scenario>/<quality>; of the same shapes.
+        first_episodes: Use only so many episodes from the beginning.
+        episode_fraction: Use a random share of the (first) episodes, in (0, 1].
+        top_return_fraction: Use the share with the highest returns of those, in (0, 1].
+        sampling: uniform serves every training step once per epoch. by_episode draws an episode, then one of its steps,
+            so that long episodes count no more than short ones. return_weighted does so too, but draws episodes with
+            high returns more often.
+        return_temperature: For return_weighted: an episode one standard deviation better is drawn exp(1 / this) times
+            as often.
 
     Raises:
         ValueError: If the dataset or quality is unknown or an argument is out of its range.
-        FileNotFoundError: If the dataset is not embedded and its vault does not exist.
+        FileNotFoundError: If the dataset cannot be recorded nor downloaded and its vault does not exist.
     """
 
     def __init__(
@@ -67,6 +111,16 @@ class OfflineDataModule(pl.LightningDataModule):
         validation_fraction: float = 0.1,
         seed: int = 0,
         reward_scale: float = 1.0,
+        cache: Cache = "auto",
+        cache_dir: str | Path | None = None,
+        download: bool = True,
+        out_of_range: OutOfRange | None = None,
+        combine_with: Sequence[str] = (),
+        first_episodes: int | None = None,
+        episode_fraction: float = 1.0,
+        top_return_fraction: float = 1.0,
+        sampling: Sampling = "uniform",
+        return_temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.dataset = dataset
@@ -79,37 +133,43 @@ class OfflineDataModule(pl.LightningDataModule):
         self.seed = _at_least("seed", seed, 0)
         check_reward_scale(reward_scale)
         self.reward_scale = reward_scale
+        self.cache: Cache = cache
+        self.cache_dir = self.root / ".cache" if cache_dir is None else Path(cache_dir)
+        self.download = download
+        self.out_of_range = out_of_range
+        self.combine_with = tuple(combine_with)
+        self.first_episodes = first_episodes
+        self.episode_fraction, self.top_return_fraction = episode_fraction, top_return_fraction
+        self.sampling: Sampling = sampling
+        self.return_temperature = return_temperature
+        check_subset(first_episodes, episode_fraction, top_return_fraction)
+        return_weights(np.zeros(1), return_temperature)  # raises on a temperature out of range
         held_out_episodes(n_episodes=2, fraction=validation_fraction, seed=seed)  # raises on a fraction out of range
-        if dataset.startswith(f"{EMBEDDED}/") and not is_vault(self.vault_dir):
-            check_embedded(dataset, quality)
+        self._sources = [(dataset, quality), *map(_split_vault_name, self.combine_with)]
+        for name, level in self._sources:
+            check_available(self.root, name, level)
+        self._vaults: list[Vault] | None = None
         self._stream: Stream | None = None
+        self._chosen: NDArray[np.bool_] | None = None
         self._windows: WindowDataset | None = None
         self._train_loader: TrainingLoader | None = None
 
     # Lightning's hooks
 
     def prepare_data(self) -> None:
-        """Find the vault, or record it if the dataset is an embedded one."""
-        if is_vault(self.vault_dir):
-            return
-        if not self.dataset.startswith(f"{EMBEDDED}/"):
-            vaults = (path.parent.relative_to(self.root) for path in self.root.glob("*/*/*.vlt/[!.]*/metadata.json"))
-            raise FileNotFoundError(
-                f"expected the vault of {self.dataset} ({self.quality}) in '{self.vault_dir}', found none; "
-                f"put it there, choose one of those in '{self.root}' ({', '.join(sorted(map(str, vaults))) or 'none'})"
-                ", or an embedded dataset, for example embedded/smax/3m, which is recorded on first use"
-            )
-        from environments.recording import record  # only here: everything else works without a simulator
-
-        record(self.dataset, self.quality, self.root)
+        """Find the vaults; record embedded datasets and download published ones that are not there."""
+        for dataset, quality in self._sources:
+            obtain(self.root, dataset, quality, self.download)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the vault once; at the start of every fit, begin the stream of training batches anew.
+        """Decode the recording once; at the start of every fit, begin the stream of training batches anew.
 
         Args:
             stage: "fit", "validate", "test", "predict" or None for all.
         """
-        self._load()
+        windows = self._load()
+        if self.cache == "device" and self.trainer is not None:
+            windows.to(self.trainer.strategy.root_device)
         if stage in ("fit", None):
             self._train_loader = self._new_train_loader()
 
@@ -158,27 +218,27 @@ class OfflineDataModule(pl.LightningDataModule):
     @property
     def n_agents(self) -> int:
         """Number of agents in the team."""
-        return self.stream.n_agents
+        return self._opened()[0].shapes["observations"][2]
 
     @property
     def obs_dim(self) -> int:
         """Length of one agent's observation."""
-        return self.stream.obs_dim
+        return self._opened()[0].shapes["observations"][3]
 
     @property
     def state_dim(self) -> int:
         """Length of the global state."""
-        return self.stream.state_dim
+        return self._opened()[0].state_dim
 
     @property
     def action_dim(self) -> int:
         """Number of choices if discrete, else the length of one agent's action."""
-        return self.stream.action_dim
+        return self._opened()[0].action_dim
 
     @property
     def discrete(self) -> bool:
         """Whether an action is one of several choices."""
-        return self.stream.discrete
+        return self._opened()[0].discrete
 
     @property
     def scenario(self) -> str:
@@ -188,10 +248,20 @@ class OfflineDataModule(pl.LightningDataModule):
 
     @property
     def stream(self) -> Stream:
-        """The whole recording, L steps in order; recorded and read when it is first asked for."""
+        """The whole recording in order, before episodes are chosen; decoded when it is first asked for."""
         self._load()
         assert self._stream is not None
         return self._stream
+
+    @property
+    def rewards(self) -> NDArray[np.float32]:
+        """Team reward of each step (mean over agents, unscaled), shape (L,)."""
+        return self._load().rewards
+
+    @property
+    def ends(self) -> NDArray[np.bool_]:
+        """True at the last step of each episode, shape (L,)."""
+        return self._load().ends
 
     @property
     def episode_bounds(self) -> NDArray[np.int64]:
@@ -201,7 +271,23 @@ class OfflineDataModule(pl.LightningDataModule):
     @property
     def episode_returns(self) -> NDArray[np.float64]:
         """Sum over time of the team reward (mean over agents, unscaled) of each episode, shape (E,)."""
-        return episode_returns(self.stream.rewards, self.episode_bounds)
+        return episode_returns(self.rewards, self.episode_bounds)
+
+    @property
+    def key(self) -> str:
+        """What tells the steps served here, and their rewards, from any others: 16 hexadecimal digits."""
+        subset = (self.first_episodes, self.episode_fraction, self.top_return_fraction)
+        seed = self.seed if self.episode_fraction < 1.0 else None
+        what = (fingerprint(self._opened()), subset, seed, self.reward_scale)
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+    @property
+    def derived_dir(self) -> Path:
+        """Where what is computed from this recording is kept: the decoded copy, and advantages."""
+        source, environment, scenario = split_name(self.dataset)
+        names = " ".join(self.combine_with)
+        others = f"+{hashlib.sha256(names.encode()).hexdigest()[:8]}" if names else ""
+        return self.cache_dir / source / environment / scenario / f"{self.quality}{others}"
 
     @property
     def validation_rows(self) -> NDArray[np.bool_]:
@@ -216,7 +302,7 @@ class OfflineDataModule(pl.LightningDataModule):
 
     @property
     def statistics(self) -> dict[str, float]:
-        """Numbers that describe the whole recording, held-out episodes included.
+        """Numbers that describe the chosen episodes, held-out ones included.
 
         Keys: ``episodes``, ``transitions``, ``length_mean`` (steps per episode), ``return_mean``, ``return_std``,
             ``return_min``,
@@ -225,20 +311,20 @@ class OfflineDataModule(pl.LightningDataModule):
         returns = self.episode_returns
         statistics = {
             "episodes": float(len(returns)),
-            "transitions": float(len(self.stream)),
-            "length_mean": len(self.stream) / len(returns),
+            "transitions": float(len(self.rewards)),
+            "length_mean": len(self.rewards) / len(returns),
             "return_mean": float(returns.mean()),
             "return_std": float(returns.std()),
             "return_min": float(returns.min()),
             "return_max": float(returns.max()),
         }
-        win_rate = self._recording().get("win_rate")
+        win_rate = self._recordings()[0].get("win_rate") if self._chosen is None and len(self._sources) == 1 else None
         return statistics if win_rate is None else {**statistics, "win_rate": float(win_rate)}
 
     @property
     def behaviour_names(self) -> list[str]:
         """Names of the teams whose play was recorded, for example good and weak; empty where nobody wrote them down."""
-        return [str(name) for name in self._recording().get("behaviour_names", [])]
+        return [str(name) for recording in self._recordings() for name in recording.get("behaviour_names", [])]
 
     @property
     def episode_behaviour(self) -> NDArray[np.int64] | None:
@@ -247,34 +333,41 @@ class OfflineDataModule(pl.LightningDataModule):
         Algorithms never see this; it serves to check whether a critic tells good play from weak.
 
         Raises:
-            ValueError: If ``recording.json`` speaks of another number of episodes than the vault holds.
+            ValueError: If ``recording.json`` speaks of another number of episodes than the vaults hold.
         """
-        behaviour = self._recording().get("episode_behaviour")
-        if behaviour is None:
-            return None
-        if len(behaviour) != len(self.episode_bounds):
+        columns, names = [], 0
+        for recording in self._recordings():
+            behaviour = recording.get("episode_behaviour")
+            if behaviour is None:
+                return None
+            columns.append(np.asarray(behaviour, dtype=np.int64) + names)
+            names += len(recording.get("behaviour_names", []))
+        behaviours = np.concatenate(columns)
+        windows = self._load()
+        recorded = len(windows.bounds) if self._chosen is None else len(self._chosen)
+        if len(behaviours) != recorded:
             raise ValueError(
-                f"expected one behaviour for each of the {len(self.episode_bounds)} episodes of '{self.vault_dir}', "
-                f"but its recording.json lists {len(behaviour)}; delete the vault and record it again"
+                f"expected one behaviour for each of the {recorded} episodes of '{self.vault_dir}', "
+                f"but its recording.json lists {len(behaviours)}; delete the vault and record it again"
             )
-        return np.asarray(behaviour, dtype=np.int64)
+        return behaviours if self._chosen is None else behaviours[self._chosen]
 
     @property
     def observation_scaling(self) -> Standardisation:
         """Mean and spread of each observation entry over training steps and agents, each of shape (O,)."""
-        return Standardisation.fit(self.stream.obs[self.train_rows])
+        return Standardisation.fit(batch.obs[:, 0].cpu().numpy() for batch in self._training_steps())
 
     @property
     def state_scaling(self) -> Standardisation:
         """Mean and spread of each state entry over training steps, each of shape (S,)."""
-        return Standardisation.fit(self.stream.state[self.train_rows])
+        return Standardisation.fit(batch.state[:, 0].cpu().numpy() for batch in self._training_steps())
 
     # Advantages
 
     @property
     def advantages(self) -> NDArray[np.float32]:
         """A copy of the advantage of each recorded step, shape (L,); NaN until ``set_advantages``."""
-        values: NDArray[np.float32] = self._load().advantages.numpy().copy()
+        values: NDArray[np.float32] = self._load().advantages.cpu().numpy().copy()
         return values
 
     def set_advantages(self, values: NDArray[Any]) -> None:
@@ -328,13 +421,46 @@ class OfflineDataModule(pl.LightningDataModule):
 
     # Inside
 
-    def _load(self) -> WindowDataset:
-        """The windows, recording and reading the vault the first time."""
-        if self._windows is None:
+    def _opened(self) -> list[Vault]:
+        """The vaults, found, recorded or downloaded the first time."""
+        if self._vaults is None:
             self.prepare_data()
-            self._stream = read_vault(self.vault_dir)
-            self._windows = WindowDataset(self._stream, self.window, self.reward_scale)
+            self._vaults = [
+                Vault(vault_directory(self.root, *source), self.out_of_range or out_of_range_rule(*source))
+                for source in self._sources
+            ]
+        return self._vaults
+
+    def _load(self) -> WindowDataset:
+        """The windows, decoding the vaults the first time."""
+        if self._windows is None:
+            vaults, mapped = self._opened(), None
+            if self._on_disk(vaults):
+                self._stream, mapped = open_cache(self.derived_dir, vaults)
+            else:
+                self._stream = read_vaults(vaults)
+            self._chosen = self._choose(self._stream)
+            self._windows = WindowDataset(self._stream, self.window, self.reward_scale, self._chosen, mapped)
         return self._windows
+
+    def _on_disk(self, vaults: Sequence[Vault]) -> bool:
+        """Whether to map the recording from disk."""
+        if self.cache != "auto":
+            return self.cache == "disk"
+        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return decoded_bytes(vaults) > installed // MEMORY_SHARE
+
+    def _choose(self, stream: Stream) -> NDArray[np.bool_] | None:
+        """Which episodes of the recording are used, or None for all."""
+        subset = (self.first_episodes, self.episode_fraction, self.top_return_fraction)
+        if subset == (None, 1.0, 1.0):
+            return None
+        returns = episode_returns(stream.rewards, episode_bounds(stream.ends))
+        return choose_episodes(returns, *subset, seed=self.seed)
+
+    def _training_steps(self) -> Iterator[TeamBatch]:
+        """All training steps in order, in windows of length 1."""
+        yield from OrderedLoader(self._load(), self._starts(self.train_rows), PIECE, window=1)
 
     def _starts(self, rows: NDArray[np.bool_]) -> torch.Tensor:
         """Row numbers of a mask over the stream."""
@@ -343,15 +469,17 @@ class OfflineDataModule(pl.LightningDataModule):
     def _new_train_loader(self) -> TrainingLoader:
         """The stream of training batches from its beginning, for this process."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return TrainingLoader(
-            self._load(),
-            self._starts(self.train_rows),
-            self.batch_size,
-            self.seed,
-            self._batches_trained,
-            rank,
-            world_size,
-        )
+        return TrainingLoader(self._load(), self._batches(), self._batches_trained, rank, world_size)
+
+    def _batches(self) -> Batches:
+        """Which training steps are served in which order."""
+        if self.sampling == "uniform":
+            return ShuffledBatches(self._starts(self.train_rows), self.batch_size, self.seed)
+        episodes = ~held_out_episodes(len(self.episode_bounds), self.validation_fraction, self.seed)
+        returns = self.episode_returns[episodes]
+        weights = return_weights(returns, self.return_temperature)
+        weights = weights if self.sampling == "return_weighted" else np.ones_like(weights)
+        return EpisodeBatches(self.episode_bounds[episodes], weights, self.batch_size, self.seed)
 
     def _batches_trained(self) -> int | None:
         """Batches that Lightning's training loop has finished, in this run and those it resumes."""
@@ -360,11 +488,88 @@ class OfflineDataModule(pl.LightningDataModule):
         # total.processed, because it counts a batch when it has been trained on and is what a resumed run starts from
         return int(self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()["total"]["processed"])
 
-    def _recording(self) -> dict[str, Any]:
-        """What the recorder wrote down about the recording; empty for vaults from elsewhere."""
-        path = self.vault_dir / "recording.json"
-        recording: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return recording
+    def _recordings(self) -> list[dict[str, Any]]:
+        """What the recorder wrote down about each vault; empty for vaults from elsewhere."""
+        paths = (vault_directory(self.root, *source) / "recording.json" for source in self._sources)
+        return [json.loads(path.read_text()) if path.is_file() else {} for path in paths]
+
+
+def check_available(root: Path, dataset: str, quality: str) -> None:
+    """Refuse, before anything runs, a vault that is not there and that can be neither recorded nor downloaded.
+
+    Args:
+        root: Directory of all vaults.
+        dataset: Name of the dataset.
+        quality: How well the recorded teams play.
+
+    Raises:
+        ValueError: If there is no such dataset or quality, with the nearest names.
+    """
+    if is_vault(vault_directory(root, dataset, quality)):
+        return
+    if dataset.startswith(f"{EMBEDDED}/"):
+        check_embedded(dataset, quality)
+    elif is_published(dataset) and qualities(dataset):
+        find(dataset, quality)
+
+
+def obtain(root: Path, dataset: str, quality: str, download: bool = True) -> Path:
+    """Find a vault, or record or download it.
+
+    Args:
+        root: Directory of all vaults.
+        dataset: Name of the dataset.
+        quality: How well the recorded teams play.
+        download: Whether a published dataset may be downloaded.
+
+    Returns:
+        The vault's directory.
+
+    Raises:
+        FileNotFoundError: If it is not there and can be neither recorded nor downloaded.
+    """
+    directory = vault_directory(root, dataset, quality)
+    if is_vault(directory):
+        return directory
+    if dataset.startswith(f"{EMBEDDED}/"):
+        from environments.recording import record  # only here: everything else works without a simulator
+
+        record(dataset, quality, root)
+        return directory
+    if download and is_published(dataset):
+        return fetch(dataset, quality, root)
+    vaults = (path.parent.relative_to(root) for path in root.glob("*/*/*.vlt/[!.]*/metadata.json"))
+    raise FileNotFoundError(
+        f"expected the vault of {dataset} ({quality}) in '{directory}', found none; "
+        f"put it there, choose one of those in '{root}' ({', '.join(sorted(map(str, vaults))) or 'none'})"
+        ", a published one (lightning data list), or an embedded dataset, for example embedded/smax/3m, which is "
+        "recorded on first use"
+    )
+
+
+def out_of_range_rule(dataset: str, quality: str) -> OutOfRange:
+    """How the catalogue says that continuous actions outside [-1, 1] are to be handled.
+
+    Args:
+        dataset: Name of the dataset.
+        quality: Its quality.
+
+    Returns:
+        "error" for datasets of which nothing is published.
+    """
+    card = published_as(dataset, quality)
+    return "error" if card is None else card.out_of_range
+
+
+def _split_vault_name(name: str) -> tuple[str, str]:
+    """Dataset and quality of ``<source>/<environment>/<scenario>/<quality>``."""
+    dataset, separator, quality = name.rpartition("/")
+    if not separator or dataset.count("/") != 2:
+        raise ValueError(
+            f"expected combine_with to name vaults as <source>/<environment>/<scenario>/<quality>, got {name!r}; "
+            "for example embedded/smax/3m/Mixed"
+        )
+    return dataset, quality
 
 
 def _at_least(name: str, value: int, least: int) -> int:

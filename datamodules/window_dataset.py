@@ -1,4 +1,4 @@
-"""Windows of a recording held in memory, whole batches at a time, in an order that survives an interruption."""
+"""Windows of a recording, whole batches at a time, in an order that survives an interruption."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -6,52 +6,96 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.batch import TeamBatch
-from datamodules.episodes import episode_bounds, last_rows, window_rows
+from datamodules.cache import MappedColumns, read_only
+from datamodules.episodes import episode_bounds, episode_lengths, last_rows, window_rows
+from datamodules.sampling import Batches, check_batches
 from datamodules.vaults import Stream
 
 logger = logging.getLogger(__name__)
+
+# What is small lies side by side, because each place in memory that a row is gathered from costs a cache miss
+REWARD, TERMINAL, TRUNCATION, ADVANTAGE, CREDITS = 0, 1, 2, 3, slice(4, None)
+READ_AROUND = 2**16  # bytes that Linux maps around each place of a file that is touched
+DEVICE_MARGIN = 1.5  # memory of a device that must be free for each byte kept there: networks need some, too
+RESIDENT_BYTES = 2**28  # of mapped pages, roughly, before they are given back
 
 
 class WindowDataset(Dataset[TeamBatch]):
     """All windows of one recording, served a whole batch at a time.
 
     Indexing takes the first rows of all windows of a batch and gathers each field in one call, so that no Python runs
-    per sample. The fields share their memory with the stream.
+    per sample. The fields share their memory with the stream, or lie on a device.
+
+    Rows are counted among the chosen episodes: with all of them, row ``k`` is step ``k`` of the stream.
 
     Args:
         stream: The recording.
         window: Length T of a window, at least 1; 2 serves transitions, 20 sequences for recurrent networks.
         reward_scale: Factor on the rewards that are served; the stream's own stay as they are.
+        episodes: Which episodes to serve, True where chosen, shape (E,); by default all.
+        mapped: Where the stream's arrays live if they are mapped from disk; their pages are given back now and then.
+
+    Attributes:
+        bounds: First row and first row behind of each chosen episode, shape (E', 2).
+        rewards: Team reward of each row, unscaled, shape (L,).
+        ends: True at the last row of each episode, shape (L,).
 
     Raises:
-        ValueError: If ``window`` is below 1, or ``reward_scale`` is not a finite number other than 0.
+        ValueError: If ``window`` is below 1, ``reward_scale`` is not a finite number other than 0, or no episode is
+            chosen.
     """
 
-    def __init__(self, stream: Stream, window: int = 2, reward_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        window: int = 2,
+        reward_scale: float = 1.0,
+        episodes: NDArray[np.bool_] | None = None,
+        mapped: MappedColumns | None = None,
+    ) -> None:
         if window < 1:
             raise ValueError(f"expected a window of at least 1 step, got {window}; use 2 for transitions")
         check_reward_scale(reward_scale)
         self.window = window
         self.discrete = stream.discrete
-        self.bounds = episode_bounds(stream.ends)
-        self.advantages = torch.full((len(stream),), torch.nan)
-        self.credits = torch.full((len(stream), stream.n_agents), torch.nan)
+        self._mapped, self._touched = mapped, 0
+        self._device = torch.device("cpu")
+        steps = _steps_of(stream.ends, episodes)
+        chosen = slice(None) if steps is None else steps
+        self.ends: NDArray[np.bool_] = stream.ends[chosen]
+        self.rewards: NDArray[np.float32] = stream.rewards[chosen]
+        self.bounds = episode_bounds(self.ends)
+        self._numbers = self._side_by_side(4 + stream.n_agents)
+        for column, values in enumerate((self.rewards, stream.terminals[chosen], stream.truncations[chosen])):
+            self._numbers[:, column] = read_only(values)
+        self._numbers[:, REWARD] *= reward_scale
+        self._steps = None if steps is None else torch.from_numpy(steps)
         self._last = torch.from_numpy(last_rows(self.bounds))
-        self._obs = torch.from_numpy(stream.obs)
-        self._state = torch.from_numpy(stream.state)
-        self._actions = torch.from_numpy(stream.actions)
-        self._rewards = torch.from_numpy(stream.rewards * np.float32(reward_scale))
-        self._terminals = torch.from_numpy(stream.terminals)
-        self._truncations = torch.from_numpy(stream.truncations)
-        self._legal_actions = torch.from_numpy(stream.legal_actions) if stream.discrete else None
+        self._obs = read_only(stream.obs)
+        self._state = None if stream.state_is_concatenated else read_only(stream.state)
+        self._actions = read_only(stream.actions)
+        legal_actions = stream.legal_actions
+        self._same_legality = legal_actions.strides[0] == 0  # one entry for all steps, as NumPy's broadcasting makes it
+        self._legal_actions = read_only(legal_actions[0] if self._same_legality else legal_actions)
+
+    @property
+    def advantages(self) -> Tensor:
+        """Advantage of each row, NaN until they are set, shape (L,)."""
+        return self._numbers[:, ADVANTAGE]
+
+    @property
+    def credits(self) -> Tensor:
+        """Credit of each row and agent, NaN until they are set, shape (L, N)."""
+        return self._numbers[:, CREDITS]
 
     def __len__(self) -> int:
-        """Number of windows, one for each row of the stream."""
-        return len(self._rewards)
+        """Number of windows, one for each row."""
+        return len(self.rewards)
 
     def __getitem__(self, starts: Tensor) -> TeamBatch:
         """The windows that start at the given rows.
@@ -74,29 +118,70 @@ class WindowDataset(Dataset[TeamBatch]):
         Returns:
             The batch; position 0 of window ``b`` is row ``starts[b]``.
         """
-        rows, valid = window_rows(starts, self._last, window)  # (B, T)
-        flat = rows.flatten()
+        rows, valid = window_rows(starts.to(self._device), self._last, window)  # (B, T)
+        row = rows.flatten()
+        step = row if self._steps is None else self._steps.index_select(0, row)
 
-        def gather(field: Tensor) -> Tensor:
-            return field.index_select(0, flat).view(*rows.shape, *field.shape[1:])  # (B, T, ...)
+        def gather(field: Tensor, index: Tensor = step) -> Tensor:
+            # Rows of two axes, because torch copies those at twice the speed of rows of three
+            return field.view(len(field), -1).index_select(0, index).view(*rows.shape, *field.shape[1:])  # (B, T, ...)
 
-        actions = gather(self._actions)
-        if self._legal_actions is None:
-            legal_actions = torch.ones(actions.shape, dtype=torch.bool)
-        else:
-            legal_actions = gather(self._legal_actions)
-        return TeamBatch(
-            obs=gather(self._obs),
-            state=gather(self._state),
-            actions=actions,
-            rewards=gather(self._rewards),
-            terminals=gather(self._terminals),
-            truncations=gather(self._truncations),
-            legal_actions=legal_actions,
-            advantages=gather(self.advantages),
-            credits=gather(self.credits),
+        obs, numbers = gather(self._obs), gather(self._numbers, row)
+        batch = TeamBatch(
+            obs=obs,
+            state=obs.flatten(2) if self._state is None else gather(self._state),
+            actions=gather(self._actions),
+            rewards=numbers[..., REWARD],
+            terminals=numbers[..., TERMINAL] > 0,
+            truncations=numbers[..., TRUNCATION] > 0,
+            legal_actions=self._legal_actions.expand(*rows.shape, -1, -1)
+            if self._same_legality
+            else gather(self._legal_actions),
+            advantages=numbers[..., ADVANTAGE],
+            credits=numbers[..., CREDITS],
             valid=valid,
         )
+        self._release(len(starts), batch)
+        return batch
+
+    def to(self, device: torch.device) -> None:
+        """Keep everything on a device from now on.
+
+        Args:
+            device: Where batches shall be gathered.
+
+        Raises:
+            ValueError: If the device has not enough free memory.
+        """
+        fields = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        needed = sum(field.nbytes for field in fields.values())
+        if device.type == "cuda" and (free := torch.cuda.mem_get_info(device)[0]) < needed * DEVICE_MARGIN:
+            raise ValueError(
+                f"expected {needed * DEVICE_MARGIN / 2**30:.1f} GB of free memory on {device} to keep the recording "
+                f"there, found {free / 2**30:.1f} GB; set data.init_args.cache to memory or disk"
+            )
+        for name, field in fields.items():
+            setattr(self, name, field.to(device))
+        self._device, self._mapped = device, None
+
+    def _side_by_side(self, columns: int) -> Tensor:
+        """NaN for each row and column; in a file without a name where the recording is mapped."""
+        shape = (len(self.rewards), columns)
+        if self._mapped is None:
+            return torch.full(shape, torch.nan)
+        numbers = np.memmap(self._mapped.scratch(), np.float32, "w+", shape=shape)
+        numbers[:] = np.nan
+        return torch.from_numpy(numbers)
+
+    def _release(self, windows: int, batch: TeamBatch) -> None:
+        """Gives mapped pages back once enough of them may have been touched."""
+        if self._mapped is None:
+            return
+        fields = (batch.obs, batch.state, batch.actions, batch.legal_actions)
+        self._touched += sum(field.nbytes + windows * READ_AROUND for field in fields)
+        if self._touched > RESIDENT_BYTES:
+            self._mapped.release()
+            self._touched = 0
 
     def set_advantages(self, values: Tensor) -> None:
         """Serve these advantages from now on, also in loaders that are already running.
@@ -119,6 +204,15 @@ class WindowDataset(Dataset[TeamBatch]):
             ValueError: If the shape differs from (L, N) or an entry is not finite.
         """
         _fill(self.credits, values, "credits")
+
+
+def _steps_of(ends: NDArray[np.bool_], episodes: NDArray[np.bool_] | None) -> NDArray[np.int64] | None:
+    """Steps of the chosen episodes in order, or None for all."""
+    if episodes is None or episodes.all():
+        return None
+    if not episodes.any():
+        raise ValueError(f"expected at least one of {len(episodes)} episodes to be chosen, got none")
+    return np.flatnonzero(np.repeat(episodes, episode_lengths(episode_bounds(ends)))).astype(np.int64)
 
 
 def _fill(column: Tensor, values: Tensor, name: str) -> None:
@@ -172,10 +266,7 @@ class ShuffledBatches:
     def __init__(self, starts: Tensor, batch_size: int, seed: int) -> None:
         if len(starts) == 0:
             raise ValueError("expected at least one window to train on, got none; hold out fewer episodes")
-        if batch_size < 1:
-            raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
-        if seed < 0:
-            raise ValueError(f"expected a seed of at least 0, got {seed}")
+        check_batches(batch_size, seed)
         self.seed = seed
         self.per_epoch = -(-len(starts) // batch_size)
         self._starts = starts
@@ -201,14 +292,12 @@ class TrainingLoader:
     ``limit_train_batches`` cut it short. Not a ``torch.utils.data.DataLoader``, because that draws from the global
     random generator whenever it is iterated, so a resumed run would differ from an uninterrupted one.
 
-    With several processes (``world_size`` above 1) each takes every ``world_size``-th batch of the same stream, so no
-    row is trained on twice in an epoch.
+    With several processes (``world_size`` above 1) each takes every ``world_size``-th batch of the same stream, so
+    shuffled rows are trained on once in an epoch.
 
     Args:
         dataset: Where the windows come from.
-        starts: Rows to train on, shape (K,) int64.
-        batch_size: Largest number of windows in a batch.
-        seed: Decides the order, together with the number of the epoch.
+        batches: Which rows to train on, in which order.
         trained: Number of batches that the training loop has finished, for example Lightning's own counter. With it a
             checkpoint that is written between fetching a batch and training on it, say by an exception, serves that
             batch again. Without it (None, or returning None) every batch handed out counts as trained on.
@@ -219,15 +308,13 @@ class TrainingLoader:
     def __init__(
         self,
         dataset: WindowDataset,
-        starts: Tensor,
-        batch_size: int,
-        seed: int,
+        batches: Batches,
         trained: Callable[[], int | None] | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self._dataset = dataset
-        self._batches = ShuffledBatches(starts, batch_size, seed)
+        self._batches = batches
         self._trained = trained or (lambda: None)
         self._rank = rank
         self._world_size = world_size

@@ -291,7 +291,6 @@ def test_print_config_shows_defaults_and_runs_nothing(here: Path, small: Path, c
         (["fit", "--help"], "Options of an algorithm: --model.help VGM2P"),
         (["fit", "--model.help", "VGM2P"], "w with which ``policy`` acts"),
         (["fit", "--data.help", "OfflineDataModule"], "Share of the episodes held out for validation"),
-        (["data", "record", "--help"], "For example embedded/smax/3m"),
     ],
 )
 def test_help_explains(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]):
@@ -299,13 +298,6 @@ def test_help_explains(words: list[str], expected: str, capsys: pytest.CaptureFi
         main(words)
     assert left.value.code == 0
     assert expected in " ".join(capsys.readouterr().out.split())
-
-
-def test_data_record(here: Path, capsys: pytest.CaptureFixture[str]):
-    main(["data", "record", "embedded/matrix/xor", "Mixed", "--root", "there", "--episodes", "20", "--seed", "3"])
-    assert (here / "there/embedded/matrix/xor.vlt/Mixed/metadata.json").is_file()
-    message = refused(["data", "record", "embedded/matrix/xr", "Mixed", "--root", "there"], capsys)
-    assert "embedded/matrix/xr" in message or "matrix/xr" in message
 
 
 def test_without_wandb_the_run_goes_on_and_says_so(here: Path, small: Path, monkeypatch: pytest.MonkeyPatch):

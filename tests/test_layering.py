@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("datamodules", "environments", "lightning_modules", "callbacks", "analysis", "vgm2p_cli")
+PACKAGES = ("datamodules", "environments", "lightning_modules", "callbacks", "analysis", "data_cli", "vgm2p_cli")
 MODULES = sorted(
     path for package in PACKAGES for path in [*ROOT.glob(f"{package}.py"), *ROOT.glob(f"{package}/**/*.py")]
 )
@@ -33,9 +33,10 @@ OURS: dict[str, tuple[str, ...]] = {
         "callbacks*",
         "environments*",
         *(f"datamodules.{part}" for part in ("batch", "advantages", "offline")),
-        *(f"lightning_modules.{part}" for part in (*FOUNDATION, "networks.policies")),
+        *(f"lightning_modules.{part}" for part in (*FOUNDATION, "losses*", "networks.policies")),
     ),
     "analysis*": ("analysis*",),
+    "data_cli": ("datamodules*", "environments.recording"),
     "vgm2p_cli": ("*",),
 }
 # Package of somebody else -> the only modules of ours that may import it.
@@ -48,6 +49,7 @@ THEIRS: dict[str, tuple[str, ...]] = {
     "pettingzoo": ("environments*",),
     "flashbax": ("environments.recording",),
     "tensorstore": ("datamodules.vaults",),
+    "huggingface_hub": ("datamodules.download",),
     "torchmetrics": ("callbacks*",),
     "wandb": ("callbacks*",),
     "pandas": ("analysis*",),

@@ -67,16 +67,22 @@ def generalised_advantages(one_step: Tensor, ends: Tensor, decay: float) -> Tens
         A, (L,), on the device and with the dtype of ``one_step``.
 
     Raises:
-        ValueError: If ``decay`` is outside [0, 1].
+        ValueError: If ``decay`` is outside [0, 1], or the last step ends no episode.
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"decay must be in [0, 1], got {decay}; it is the discount times the trace decay")
-    following = 0.0
-    sums = []
-    for step, last in zip(reversed(one_step.tolist()), reversed(ends.tolist()), strict=True):
-        following = step + (0.0 if last else decay * following)
-        sums.append(following)
-    return torch.tensor(sums[::-1], dtype=one_step.dtype, device=one_step.device)
+    if len(ends) == 0 or not ends[-1]:
+        raise ValueError(f"expected the last of {len(ends)} steps to end an episode; mark it in ends")
+    last = ends.nonzero().squeeze(-1)
+    lengths = torch.diff(last, prepend=last.new_full((1,), -1))
+    following = torch.zeros(len(last), dtype=torch.float64, device=one_step.device)
+    sums = torch.empty_like(one_step)
+    for back in range(int(lengths.max())):  # all episodes at once, each from its last step backwards
+        going = lengths > back
+        rows = last[going] - back
+        following[going] = one_step[rows] + decay * following[going]
+        sums[rows] = following[going].to(sums.dtype)
+    return sums
 
 
 def sign_labels(advantages: Tensor, threshold: float = 0.0) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from callbacks.stages import StageSwitch, check_stages, critic_key, positive_share, stage_name, summary
+from callbacks.stages import StageSwitch, advantages_key, check_stages, positive_share, stage_name, summary
 from datamodules import OfflineDataModule
 from environments.recording import record
 from lightning_modules import BC, VGM2P
@@ -73,7 +73,7 @@ def test_the_advantages_that_are_served_and_stored_are_the_critics(data: Offline
     batch = next(iter(data.all_batches(60)))
     expected = module.advantages(batch)[:, 0].numpy()
     np.testing.assert_array_equal(data.advantages, expected)
-    column = np.load(data.vault_dir.with_name("Mixed.advantages") / f"{critic_key(module)}.npy")
+    column = np.load(data.derived_dir / "advantages" / f"{advantages_key(module, data)}.npy")
     np.testing.assert_array_equal(column, expected)
     assert float(module.advantage_std) == pytest.approx(expected.std(ddof=1))
 
@@ -83,7 +83,7 @@ def test_a_later_process_has_the_same_labels(stored: bool, data: OfflineDataModu
     module = make_module()
     make_trainer(6).fit(module, data)
     if not stored:
-        shutil.rmtree(data.vault_dir.with_name("Mixed.advantages"))
+        shutil.rmtree(data.derived_dir / "advantages")
     later, again = make_module(), OfflineDataModule("embedded/matrix/xor", root=data.root, batch_size=8)
     later.load_state_dict(module.state_dict())
     assert later.stage == Stage.POLICY
@@ -116,14 +116,19 @@ def test_labels_nearly_all_alike_are_warned_about(data: OfflineDataModule):
         make_trainer(6).fit(module, data)
 
 
-def test_the_key_names_the_critic_and_nothing_else():
+def test_the_key_names_the_critic_and_the_data(data: OfflineDataModule):
     module = make_module()
-    key = critic_key(module)
-    assert key == critic_key(make_module(guidance_scale=7.0)), "the policy's options do not matter"
-    assert key != critic_key(make_module(discount=0.5))
+    key = advantages_key(module, data)
+    assert key == advantages_key(make_module(guidance_scale=7.0), data), "the policy's options do not matter"
+    assert key != advantages_key(make_module(discount=0.5), data)
+    for change in ({"reward_scale": 2.0}, {"first_episodes": 3}, {"top_return_fraction": 0.5}):
+        other = OfflineDataModule("embedded/matrix/xor", root=data.root, **change)
+        assert advantages_key(module, other) != key, change
+    same = OfflineDataModule("embedded/matrix/xor", root=data.root, batch_size=5, validation_fraction=0.3, cache="disk")
+    assert advantages_key(module, same) == key
     with torch.no_grad():
         next(module.global_critic.parameters()).add_(1e-6)
-    assert critic_key(module) != key
+    assert advantages_key(module, data) != key
 
 
 def test_the_summary_by_hand():

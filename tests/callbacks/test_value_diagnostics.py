@@ -11,7 +11,8 @@ from callbacks.value_diagnostics import agreement, best_behaviour, returns_to_go
 def recording(**fields: Any) -> Any:
     """Two episodes of 3 and 2 steps."""
     fields = {"reward_scale": 1.0, "episode_bounds": np.array([[0, 3], [3, 5]])} | fields
-    return SimpleNamespace(stream=SimpleNamespace(rewards=np.array([1, 2, 4, 8, 16], np.float32)), **fields)
+    ends = np.array([False, False, True, False, True])
+    return SimpleNamespace(rewards=np.array([1, 2, 4, 8, 16], np.float32), ends=ends, **fields)
 
 
 def test_returns_to_go_by_hand():

@@ -7,11 +7,11 @@ import pytest
 from datamodules.advantages import advantages_path, load_advantages, save_advantages
 
 
-def test_the_column_lies_beside_the_vault_and_comes_back(tmp_path: Path) -> None:
-    vault = tmp_path / "3m.vlt" / "Mixed"
+def test_the_column_has_its_place_and_comes_back(tmp_path: Path) -> None:
+    vault = tmp_path / "3m" / "Mixed"
     assert load_advantages(vault, "critic-1") is None
     path = save_advantages(vault, "critic-1", np.array([0.5, -1.0, 2.0]))
-    assert path == tmp_path / "3m.vlt" / "Mixed.advantages" / "critic-1.npy"
+    assert path == tmp_path / "3m" / "Mixed" / "advantages" / "critic-1.npy"
     values = load_advantages(vault, "critic-1", length=3)
     assert values is not None
     assert values.dtype == np.float32

@@ -231,9 +231,9 @@ def test_unknown_datasets_stop_before_anything_runs(tmp_path: Path) -> None:
 
 
 def test_missing_vaults_say_where_they_were_expected_and_what_there_is(root: Path) -> None:
-    data = OfflineDataModule("og_marl/smac_v1/3m", "Good", root=root)
+    data = OfflineDataModule("somebody/game/map", "Good", root=root)
     with pytest.raises(
-        FileNotFoundError, match=r"3m.vlt.Good', found none; put it there, .*made_up.game.map.vlt.Mixed"
+        FileNotFoundError, match=r"map.vlt.Good', found none; put it there, .*made_up.game.map.vlt.Mixed"
     ):
         data.prepare_data()
 
@@ -246,6 +246,9 @@ def test_missing_vaults_say_where_they_were_expected_and_what_there_is(root: Pat
         ({"seed": -1}, "seed of at least 0, got -1"),
         ({"validation_fraction": 1.0}, r"validation fraction in \[0, 1\), got 1.0"),
         ({"reward_scale": 0.0}, "finite reward_scale other than 0"),
+        ({"first_episodes": 0}, "first_episodes of at least 1, got 0"),
+        ({"episode_fraction": 0.0}, r"episode_fraction in \(0, 1\], got 0.0"),
+        ({"return_temperature": -1.0}, "return_temperature above 0, got -1.0"),
     ],
 )
 def test_impossible_arguments_stop_before_anything_runs(arguments: dict[str, Any], message: str, root: Path) -> None:
@@ -263,3 +266,152 @@ def test_every_argument_is_explained_on_the_command_line() -> None:
     data = parser.instantiate(config).data
     assert data.root == Path("/somewhere")
     assert data.reward_scale == 2.0
+
+
+def served(data: OfflineDataModule) -> list[TeamBatch]:
+    data.setup("fit")
+    return [batch for _ in range(2) for batch in data.train_dataloader()]
+
+
+@pytest.mark.parametrize("quality", ["Mixed", "Continuous"])
+@pytest.mark.parametrize("choice", [{}, {"first_episodes": 7, "top_return_fraction": 0.6}])
+def test_memory_and_disk_serve_the_same_batches(quality: str, choice: dict[str, Any], root: Path) -> None:
+    one, other = (
+        OfflineDataModule(DATASET, quality, root, batch_size=4, window=3, cache=cache, **choice)  # type: ignore[arg-type]
+        for cache in ("memory", "disk")
+    )
+    for batch, same in zip(served(one), served(other), strict=True):
+        for field, expected, actual in zip(TeamBatch._fields, batch, same, strict=True):
+            torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True, msg=field)
+    assert one.statistics == other.statistics
+    assert one.key == other.key
+    advantages = np.random.default_rng(0).normal(size=len(one.rewards)).astype(np.float32)
+    for data in (one, other):
+        data.set_advantages(advantages)
+        np.testing.assert_array_equal(data.advantages, advantages)
+        np.testing.assert_array_equal(
+            torch.cat([batch.advantages[:, 0] for batch in data.all_batches(5)]).numpy(), advantages
+        )
+
+
+def test_pages_are_given_back_while_batches_are_served(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = []
+    monkeypatch.setattr("datamodules.window_dataset.RESIDENT_BYTES", 10 * 4 * 4 * 2**16)
+    monkeypatch.setattr("datamodules.cache.MappedColumns.release", lambda self: released.append(1))
+    data = OfflineDataModule(DATASET, root=root, batch_size=4, validation_fraction=0.0, cache="disk")
+    served(data)  # 2 x 8 batches of 3 or 4 windows, each window touching 4 fields
+    assert 1 <= len(released) <= 2
+
+
+def test_the_disk_is_chosen_for_what_is_large_in_this_machine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = OfflineDataModule(DATASET, root=root)
+    pages = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 0}
+    size = 30 * (3 * 4 * 4 + 5 * 4 + 3 * 8 + 4 + 1 + 1 + 3 * 3)
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    pages["SC_PHYS_PAGES"] = 4 * size
+    assert not data._on_disk(data._opened())
+    pages["SC_PHYS_PAGES"] = 4 * size - 4
+    assert data._on_disk(data._opened())
+
+
+def test_decoded_copies_go_where_they_are_told(root: Path, tmp_path: Path) -> None:
+    data = OfflineDataModule(DATASET, root=root, cache="disk", cache_dir=tmp_path / "fast disk")
+    data.setup()
+    assert data.derived_dir == tmp_path / "fast disk" / "made_up" / "game" / "map" / "Mixed"
+    assert [path.name for path in data.derived_dir.glob("steps-*/obs.npy")] == ["obs.npy"]
+    assert OfflineDataModule(DATASET, root=root).cache_dir == root / ".cache"
+
+
+def test_subsets_are_served_counted_and_held_out_from(root: Path, leaves: dict[str, Any]) -> None:
+    data = OfflineDataModule(DATASET, root=root, first_episodes=4, validation_fraction=0.25)
+    assert data.statistics["episodes"] == 4
+    assert data.statistics["transitions"] == 10  # 4 + 1 + 3 + 2
+    np.testing.assert_allclose(data.rewards, leaves["rewards"][0, :10].mean(axis=1), rtol=1e-6)
+    obs = torch.cat([batch.obs[:, 0] for batch in data.all_batches(3)]).numpy()
+    np.testing.assert_array_equal(obs, leaves["observations"][0, :10])
+    assert data.train_rows.sum() + data.validation_rows.sum() == 10
+    assert "win_rate" not in data.statistics
+
+    best = OfflineDataModule(DATASET, root=root, top_return_fraction=0.2)
+    returns = OfflineDataModule(DATASET, root=root).episode_returns
+    np.testing.assert_allclose(sorted(best.episode_returns), sorted(returns)[-2:])
+    (root / "made_up/game/map.vlt/Mixed/recording.json").write_text(json.dumps(RECORDING))
+    behaviour = best.episode_behaviour
+    assert behaviour is not None
+    assert behaviour.tolist() == [index % 2 for index in np.flatnonzero(np.isin(returns, best.episode_returns))]
+    (root / "made_up/game/map.vlt/Mixed/recording.json").unlink()
+
+
+def test_windows_of_a_subset_never_reach_into_left_out_episodes(root: Path) -> None:
+    data = OfflineDataModule(DATASET, root=root, top_return_fraction=0.5, window=4)
+    whole = OfflineDataModule(DATASET, root=root).stream
+    chosen = {tuple(row) for row in whole.obs[:, 0]} & {
+        tuple(row) for batch in data.all_batches(8) for row in batch.obs[:, 0, 0].numpy()
+    }
+    for batch in served(data):
+        assert {tuple(row) for row in batch.obs[:, :, 0].flatten(0, 1).numpy()} <= chosen
+
+
+def test_vaults_are_combined(root: Path, leaves: dict[str, Any]) -> None:
+    more = make_leaves((2, 2), seed=9)
+    write_vault(root, DATASET, "More", more)
+    data = OfflineDataModule(DATASET, root=root, combine_with=[f"{DATASET}/More"], cache="disk")
+    expected = np.concatenate([leaves["observations"][0], more["observations"][0]])
+    np.testing.assert_array_equal(torch.cat([batch.obs[:, 0] for batch in data.all_batches(7)]).numpy(), expected)
+    assert data.statistics["episodes"] == 12
+    assert data.key != OfflineDataModule(DATASET, root=root).key
+    assert data.derived_dir.name.startswith("Mixed+")
+    assert data.episode_behaviour is None
+    for quality, names in (("Mixed", ["good", "weak"] * 5), ("More", ["best"] * 2)):
+        recording = {"behaviour_names": sorted(set(names)), "episode_behaviour": [names[0] != n for n in names]}
+        (root / f"made_up/game/map.vlt/{quality}/recording.json").write_text(json.dumps(recording, default=int))
+    assert data.behaviour_names == ["good", "weak", "best"]
+    behaviour = data.episode_behaviour
+    assert behaviour is not None
+    assert behaviour.tolist() == [0, 1] * 5 + [2, 2]
+    for quality in ("Mixed", "More"):
+        (root / f"made_up/game/map.vlt/{quality}/recording.json").unlink()
+
+
+def test_names_of_vaults_to_combine_are_checked(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"combine_with to name vaults as <source>.*got 'embedded/smax/3m'"):
+        OfflineDataModule(DATASET, root=root, combine_with=["embedded/smax/3m"])
+    with pytest.raises(ValueError, match=r"'(obs|actions)' of a step"):
+        OfflineDataModule(DATASET, root=root, combine_with=[f"{DATASET}/Continuous"]).setup()
+
+
+def test_episodes_with_high_returns_are_drawn_more_often(root: Path) -> None:
+    def share_of_the_best(**arguments: Any) -> float:
+        data = OfflineDataModule(DATASET, root=root, batch_size=400, validation_fraction=0.0, **arguments)
+        data.setup("fit")
+        first, behind = data.episode_bounds[np.argmax(data.episode_returns)]
+        best = {tuple(row) for row in data.stream.obs[first:behind, 0]}
+        batches = [batch for _ in range(5) for batch in data.train_dataloader()]
+        rows = [tuple(row) in best for batch in batches for row in batch.obs[:, 0, 0].numpy()]
+        return float(np.mean(rows))
+
+    returns = OfflineDataModule(DATASET, root=root).episode_returns
+    weights = np.exp((returns - returns.max()) / (0.5 * returns.std()))
+    length = LENGTHS[int(np.argmax(returns))]
+    assert share_of_the_best() == pytest.approx(length / 30)
+    assert share_of_the_best(sampling="by_episode") == pytest.approx(0.1, abs=0.03)
+    drawn = share_of_the_best(sampling="return_weighted", return_temperature=0.5)
+    assert drawn == pytest.approx(weights.max() / weights.sum(), abs=0.05)
+
+
+def test_actions_out_of_range_are_handled_as_told(root: Path) -> None:
+    leaves = make_leaves(LENGTHS, discrete=False)
+    leaves["actions"][0, 3, 1, 2] = -1.25
+    write_vault(root, DATASET, "Wide", leaves)
+    with pytest.raises(ValueError, match=r"'actions' in \[-1, 1\], got -1.25 .* set data.init_args.out_of_range to"):
+        OfflineDataModule(DATASET, "Wide", root).setup()
+    data = OfflineDataModule(DATASET, "Wide", root, out_of_range="clip")
+    assert data.stream.actions[3, 1, 2] == -1.0
+
+
+def test_the_device_holds_the_data(root: Path) -> None:
+    data = OfflineDataModule(DATASET, root=root, cache="device", batch_size=4)
+    windows = data._load()
+    windows.to(torch.device("meta"))  # a device without contents: where batches are gathered is what counts
+    assert windows[torch.arange(3)].obs.device.type == "meta"
+    assert windows.windows(torch.arange(3), 5).valid.shape == (3, 5)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import datamodules
-from datamodules.vaults import is_vault, read_vault
+from datamodules.vaults import Vault, is_vault, read_vault, read_vaults
 from tests.datamodules.recordings import make_leaves, write_vault
 
 LENGTHS = (3, 1, 4)
@@ -174,9 +174,120 @@ def test_fractional_choices_are_refused(tmp_path: Path) -> None:
 
 def test_whole_vectors_are_not_actions(tmp_path: Path) -> None:
     leaves = make_leaves(LENGTHS)
-    vault = write_vault(tmp_path, DATASET, "Mixed", {**leaves, "actions": leaves["actions"][..., None]})
+    vectors = np.repeat(leaves["actions"][..., None], 2, axis=-1)
+    vault = write_vault(tmp_path, DATASET, "Mixed", {**leaves, "actions": vectors})
     with pytest.raises(ValueError, match="discrete actions have three axes"):
         read_vault(vault)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_choices_may_have_an_axis_of_length_1(dtype: Any, tmp_path: Path) -> None:
+    leaves = make_leaves(LENGTHS)
+    vault = write_vault(tmp_path, DATASET, "Expert", {**leaves, "actions": leaves["actions"][..., None].astype(dtype)})
+    stream = read_vault(vault)
+    assert stream.discrete
+    np.testing.assert_array_equal(stream.actions, leaves["actions"][0])
+
+
+def test_a_vector_of_length_1_is_continuous(tmp_path: Path) -> None:
+    leaves = make_leaves(LENGTHS, discrete=False)
+    leaves["actions"] = leaves["actions"][..., :1]
+    leaves["infos"]["legals"] = leaves["infos"]["legals"][..., :1]
+    stream = read_vault(write_vault(tmp_path, DATASET, "Mixed", leaves))
+    assert not stream.discrete
+    assert stream.action_dim == 1
+
+
+def test_a_state_that_all_agents_share_is_read_once(tmp_path: Path) -> None:
+    leaves = make_leaves(LENGTHS, copies=2)
+    state = leaves["infos"]["state"]
+    leaves["infos"]["state"] = np.repeat(state[:, :, None], 3, axis=2)
+    stream = read_vault(write_vault(tmp_path, DATASET, "Mixed", leaves))
+    np.testing.assert_array_equal(stream.state, state.reshape(16, -1))
+
+
+def test_states_of_each_agent_are_concatenated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    leaves = make_leaves(LENGTHS, copies=2)
+    state = np.repeat(leaves["infos"]["state"][:, :, None], 3, axis=2)
+    state[1, 7, 2, 0] += 1.0  # a single difference, at the very end
+    leaves["infos"]["state"] = state
+    with caplog.at_level(logging.WARNING):
+        stream = read_vault(write_vault(tmp_path, DATASET, "Mixed", leaves))
+    np.testing.assert_array_equal(stream.state, state.reshape(16, 15))
+    assert "another state for every agent: all 3 of them, concatenated" in caplog.text
+
+
+def test_entries_that_only_pad_a_continuous_action_are_marked(tmp_path: Path) -> None:
+    leaves = make_leaves(LENGTHS, discrete=False)
+    entries = np.array([[True, True, True], [True, True, False], [True, False, False]])
+    leaves["infos"]["legals"] = np.broadcast_to(entries, leaves["infos"]["legals"].shape)
+    stream = read_vault(write_vault(tmp_path, DATASET, "Mixed", leaves))
+    np.testing.assert_array_equal(stream.legal_actions, np.broadcast_to(entries, (8, 3, 3)))
+
+
+def test_actions_out_of_range_are_clipped_on_demand_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    leaves = make_leaves(LENGTHS, copies=2, discrete=False)
+    leaves["actions"][0, 1, 2, 0], leaves["actions"][1, 7, 0, 1] = 1.5, -3.0
+    vault = write_vault(tmp_path, DATASET, "Mixed", leaves)
+    with caplog.at_level(logging.WARNING):
+        stream = read_vault(vault, out_of_range="clip")
+    np.testing.assert_array_equal(stream.actions, leaves["actions"].reshape(16, 3, 3).clip(-1, 1))
+    assert "2 entries of 'actions' outside [-1, 1] were moved" in caplog.text
+
+
+def test_a_recording_without_any_end_is_refused(tmp_path: Path) -> None:
+    leaves = make_leaves(LENGTHS, copies=2)
+    leaves["terminals"], leaves["truncations"] = leaves["terminals"].copy(), leaves["truncations"].copy()
+    leaves["terminals"][1], leaves["truncations"][1] = False, False
+    vault = write_vault(tmp_path, DATASET, "Mixed", leaves)
+    with pytest.raises(ValueError, match="no 'terminals' nor 'truncations' is set in all 8 steps of copy 1"):
+        read_vault(vault)
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 100])
+def test_the_size_of_the_pieces_changes_nothing(piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaves = make_leaves((3, 1, 4, 2), copies=2)
+    vault = write_vault(tmp_path, DATASET, "Mixed", leaves)
+    monkeypatch.setattr(Vault, "piece", piece)
+    assert [len(columns["rewards"]) for columns in Vault(vault).pieces()] == 2 * (
+        [piece] * (10 // piece) + [10 % piece] * (10 % piece > 0)
+    )
+    assert_holds(vault, leaves, steps=10)
+    leaves["rewards"][1, 6, 2] = np.nan
+    damaged = write_vault(tmp_path, DATASET, "Bad", leaves)
+    with pytest.raises(ValueError, match=r"'rewards', got nan at copy 1, step 6, agent or entry \[2\]"):
+        read_vault(damaged)
+
+
+def test_vaults_are_read_one_behind_the_other(tmp_path: Path) -> None:
+    first, second = make_leaves(LENGTHS, seed=1), make_leaves((2, 2), copies=2, seed=2)
+    vaults = [Vault(write_vault(tmp_path, DATASET, name, leaves)) for name, leaves in (("A", first), ("B", second))]
+    stream = read_vaults(vaults)
+    both = [leaves["observations"].reshape(-1, 3, 4) for leaves in (first, second)]
+    np.testing.assert_array_equal(stream.obs, np.concatenate(both))
+    assert np.flatnonzero(stream.ends).tolist() == [2, 3, 7, 9, 11, 13, 15]
+
+
+def test_vaults_of_different_shapes_are_not_combined(tmp_path: Path) -> None:
+    leaves = make_leaves(LENGTHS)
+    fewer = {**leaves, "observations": leaves["observations"][..., :2]}
+    vaults = [Vault(write_vault(tmp_path, DATASET, name, leaf)) for name, leaf in (("A", leaves), ("B", fewer))]
+    with pytest.raises(ValueError, match=r"'obs' of a step is \(3, 4\) in .*A' and \(3, 2\) in"):
+        read_vaults(vaults)
+    discrete = make_leaves(LENGTHS, discrete=False)
+    with pytest.raises(ValueError, match="'actions' of a step"):
+        read_vaults([vaults[0], Vault(write_vault(tmp_path, DATASET, "C", discrete))])
+
+
+def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
+    vault = write_vault(tmp_path, DATASET, "A", make_leaves(LENGTHS))
+    fingerprint = Vault(vault).fingerprint()
+    copy = tmp_path / "copy"
+    shutil.copytree(vault, copy)
+    assert Vault(copy).fingerprint() == fingerprint
+    assert Vault(vault, out_of_range="clip").fingerprint() != fingerprint
+    other = write_vault(tmp_path, DATASET, "B", make_leaves(LENGTHS, seed=1))
+    assert Vault(other).fingerprint() != fingerprint
 
 
 @pytest.mark.parametrize(

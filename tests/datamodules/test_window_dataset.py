@@ -114,7 +114,7 @@ def test_a_batch_depends_on_its_number_and_the_seed_only() -> None:
 
 def loader_of(rows: int = 20, batch_size: int = 6, seed: int = 0, rank: int = 0, world_size: int = 1) -> TrainingLoader:
     dataset = WindowDataset(make_stream((rows,)))
-    return TrainingLoader(dataset, torch.arange(rows), batch_size, seed, None, rank, world_size)
+    return TrainingLoader(dataset, ShuffledBatches(torch.arange(rows), batch_size, seed), None, rank, world_size)
 
 
 def served(loader: TrainingLoader, count: int) -> list[list[float]]:
@@ -148,7 +148,7 @@ def test_a_pass_is_an_epoch_and_asking_for_an_iterator_takes_nothing() -> None:
 def test_a_batch_that_was_fetched_but_not_trained_on_is_served_again() -> None:
     trained = 0
     dataset = WindowDataset(make_stream((20,)))
-    loader = TrainingLoader(dataset, torch.arange(20), 6, 0, lambda: trained)
+    loader = TrainingLoader(dataset, ShuffledBatches(torch.arange(20), 6, 0), lambda: trained)
     for batch, expected in zip(loader, range(4), strict=True):
         state = loader.state_dict()
         assert state["position"] == expected  # in flight
