@@ -120,7 +120,7 @@ class StageSwitch(Callback):
             return
         batches = list(_recorded(trainer).held_out_batches(self.batch_size, self.check_steps))
         if batches:
-            moved = (module.transfer_batch_to_device(batch, module.device, 0) for batch in batches)
+            moved = (module.prepared(batch) for batch in batches)
             log_now(trainer, {"value/held_out_error": self._best.check(module, moved, update)})
 
     def _return_to_best(self, trainer: Trainer, module: AdvantageModule) -> None:
@@ -187,7 +187,7 @@ class StageSwitch(Callback):
     def _batches(self, module: AdvantageModule, data: OfflineDataModule, doing: str) -> Iterator[TeamBatch]:
         """All recorded steps on the module's device, with a progress bar."""
         for batch in tqdm(data.all_batches(self.batch_size), desc=doing, unit=" batches", leave=False):
-            yield module.transfer_batch_to_device(batch, module.device, 0)
+            yield module.prepared(batch)
 
     def _describe(self, trainer: Trainer, module: AdvantageModule, name: str, values: NDArray[np.float32]) -> None:
         """Logs and prints what the labels are made from; warns about labels that cannot teach anything."""

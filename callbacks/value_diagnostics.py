@@ -50,7 +50,7 @@ class ValueDiagnostics(Callback):
     ) -> None:
         """Asks the critic about one batch of held-out steps."""
         if isinstance(pl_module, AdvantageModule) and not trainer.sanity_checking:
-            self._collected.append(_answers(pl_module, batch))
+            self._collected.append(_answers(pl_module, pl_module.prepared(batch)))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the agreement over all held-out steps."""

@@ -43,39 +43,87 @@ INDEX = "index.json"
 
 
 class MappedColumns:
-    """The arrays of a decoded recording, mapped from its files, for reading only.
+    """The arrays of a decoded recording, mapped from its files.
 
     Args:
         directory: The decoded recording.
         names: Its columns.
 
     Attributes:
-        arrays: The columns by name, (L, ...) each.
+        arrays: The columns by name, (L, ...) each; not to be written to.
     """
 
     def __init__(self, directory: Path, names: Sequence[str]) -> None:
         self._directory = directory
         self._maps: list[mmap.mmap] = []
-        self.arrays: Columns = {name: self._mapped(directory / f"{name}.npy") for name in names}
+        self._places: dict[str, tuple[mmap.mmap, int]] = {}  # where each column lies
+        self.arrays: Columns = {name: self._mapped(name) for name in names}
+        size = sum(array.nbytes for array in self.arrays.values())
+        self._expects = size > physical_memory() // 2  # the system will hardly keep all of it in its file cache
 
-    def release(self) -> None:
-        """Take all pages out of the process's memory; they stay in the system's file cache as long as there is room."""
+    def scratch(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """A writable array of zeros in a file without a name beside the decoded recording; it ends with the process."""
+        with tempfile.TemporaryFile(dir=self._directory) as file:
+            file.truncate(4 * math.prod(shape))
+            mapped = mmap.mmap(file.fileno(), 0)
+        self._maps.append(mapped)
+        return np.frombuffer(mapped, np.float32).reshape(shape)
+
+    def expect(self, steps: NDArray[np.int64], count: int) -> None:
+        """Let the system read in the background what will be asked for next; nothing where it is cached anyway.
+
+        Args:
+            steps: First step of each window, (B,).
+            count: Steps of a window.
+        """
+        if not self._expects:
+            return
+        for name, array in self.arrays.items():
+            mapped, offset = self._places[name]
+            row = array.strides[0]
+            for first in (offset + steps * row).tolist():
+                place = first - first % mmap.PAGESIZE
+                mapped.madvise(mmap.MADV_WILLNEED, place, min(first + count * row, len(mapped)) - place)
+
+    def release(self, above: int = 0) -> bool:
+        """Take all pages out of the process's memory; they stay in the system's file cache as long as there is room.
+
+        Args:
+            above: Do so only if all files that the process maps take more than this many bytes of its memory.
+
+        Returns:
+            Whether it was done.
+        """
+        if above and resident_file_bytes() <= above:
+            return False
         for mapped in self._maps:
             mapped.madvise(mmap.MADV_DONTNEED)
+        return True
 
-    def scratch(self) -> Any:
-        """A new file without a name beside the decoded recording; it vanishes with the process."""
-        return tempfile.TemporaryFile(dir=self._directory)
-
-    def _mapped(self, path: Path) -> NDArray[Any]:
-        with path.open("rb") as file:
+    def _mapped(self, name: str) -> NDArray[Any]:
+        with (self._directory / f"{name}.npy").open("rb") as file:
             assert np.lib.format.read_magic(file) == (1, 0)
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             offset = file.tell()
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         mapped.madvise(mmap.MADV_RANDOM)  # windows lie anywhere: reading ahead would only load what nobody asked for
         self._maps.append(mapped)
+        self._places[name] = (mapped, offset)
         return np.frombuffer(mapped, dtype, count=math.prod(shape), offset=offset).reshape(shape)
+
+
+def physical_memory() -> int:
+    """Bytes of main memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def resident_file_bytes() -> int:
+    """Bytes of files that are mapped into this process and at present in its memory; 0 where /proc does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 def decoded_bytes(vaults: Sequence[Vault]) -> int:

@@ -240,6 +240,11 @@ def is_published(dataset: str) -> bool:
     return dataset in _entries()
 
 
+def sources() -> tuple[str, ...]:
+    """Whose datasets are published, and "embedded"; every other source is the user's own."""
+    return (EMBEDDED, *dict.fromkeys(split_name(dataset)[0] for dataset in _entries()))
+
+
 def fetch_command(dataset: str) -> str:
     """The words that download a dataset."""
     return f"lightning data fetch {dataset}"

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.batch import TeamBatch
-from datamodules.cache import decoded_bytes, fingerprint, open_cache
+from datamodules.cache import decoded_bytes, fingerprint, open_cache, physical_memory
 from datamodules.catalogue import (
     EMBEDDED,
     check_embedded,
@@ -447,8 +446,7 @@ class OfflineDataModule(pl.LightningDataModule):
         """Whether to map the recording from disk."""
         if self.cache != "auto":
             return self.cache == "disk"
-        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return decoded_bytes(vaults) > installed // MEMORY_SHARE
+        return decoded_bytes(vaults) > physical_memory() // MEMORY_SHARE
 
     def _choose(self, stream: Stream) -> NDArray[np.bool_] | None:
         """Which episodes of the recording are used, or None for all."""

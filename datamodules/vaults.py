@@ -36,8 +36,8 @@ AXES = {
     "infos.state": (3, 4),
     "infos.legals": (4, 4),
 }
-PIECE_BYTES = 32 * 2**20  # of a vault in one piece, before conversion
-CHUNK_CACHE_BYTES = 128 * 2**20  # decompressed zarr chunks kept, because a piece rarely ends where a chunk does
+PIECE_BYTES = 16 * 2**20  # of a vault in one piece, before conversion
+CHUNK_CACHE_BYTES = 32 * 2**20  # decompressed zarr chunks kept, because a piece rarely ends where a chunk does
 
 Leaves = dict[str, NDArray[Any]]
 Columns = dict[str, NDArray[Any]]

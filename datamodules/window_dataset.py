@@ -20,9 +20,8 @@ logger = logging.getLogger(__name__)
 
 # What is small lies side by side, because each place in memory that a row is gathered from costs a cache miss
 REWARD, TERMINAL, TRUNCATION, ADVANTAGE, CREDITS = 0, 1, 2, 3, slice(4, None)
-READ_AROUND = 2**16  # bytes that Linux maps around each place of a file that is touched
 DEVICE_MARGIN = 1.5  # memory of a device that must be free for each byte kept there: networks need some, too
-RESIDENT_BYTES = 2**28  # of mapped pages, roughly, before they are given back
+RESIDENT_BYTES = 2**28 + 2**27  # of mapped files, the libraries' included, before pages are given back
 
 
 class WindowDataset(Dataset[TeamBatch]):
@@ -63,7 +62,7 @@ class WindowDataset(Dataset[TeamBatch]):
         check_reward_scale(reward_scale)
         self.window = window
         self.discrete = stream.discrete
-        self._mapped, self._touched = mapped, 0
+        self._mapped = mapped
         self._device = torch.device("cpu")
         steps = _steps_of(stream.ends, episodes)
         chosen = slice(None) if steps is None else steps
@@ -141,8 +140,19 @@ class WindowDataset(Dataset[TeamBatch]):
             credits=numbers[..., CREDITS],
             valid=valid,
         )
-        self._release(len(starts), batch)
+        if self._mapped is not None:
+            self._mapped.release(above=RESIDENT_BYTES)
         return batch
+
+    def expect(self, starts: Tensor) -> None:
+        """Tell which windows will be asked for next, so that a mapped recording is read from the disk meanwhile.
+
+        Args:
+            starts: Row numbers, shape (B,) int64.
+        """
+        if self._mapped is not None:
+            steps = starts if self._steps is None else self._steps.index_select(0, starts)
+            self._mapped.expect(steps.numpy(), self.window)
 
     def to(self, device: torch.device) -> None:
         """Keep everything on a device from now on.
@@ -169,19 +179,8 @@ class WindowDataset(Dataset[TeamBatch]):
         shape = (len(self.rewards), columns)
         if self._mapped is None:
             return torch.full(shape, torch.nan)
-        numbers = np.memmap(self._mapped.scratch(), np.float32, "w+", shape=shape)
-        numbers[:] = np.nan
-        return torch.from_numpy(numbers)
-
-    def _release(self, windows: int, batch: TeamBatch) -> None:
-        """Gives mapped pages back once enough of them may have been touched."""
-        if self._mapped is None:
-            return
-        fields = (batch.obs, batch.state, batch.actions, batch.legal_actions)
-        self._touched += sum(field.nbytes + windows * READ_AROUND for field in fields)
-        if self._touched > RESIDENT_BYTES:
-            self._mapped.release()
-            self._touched = 0
+        numbers = torch.from_numpy(self._mapped.scratch(shape))
+        return numbers.fill_(torch.nan)
 
     def set_advantages(self, values: Tensor) -> None:
         """Serve these advantages from now on, also in loaders that are already running.
@@ -333,7 +332,11 @@ class TrainingLoader:
                 self._pass_began = None if finished is None else (self._position, finished)
             starts = self._batches[self._position * self._world_size + self._rank]
             self._position += 1
-            yield self._dataset[starts]
+            batch = self._dataset[starts]
+            # Not across passes: looking ahead would draw the next epoch's order twice
+            if number + 1 < len(self):
+                self._dataset.expect(self._batches[self._position * self._world_size + self._rank])
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
         """Where to go on: the number of batches trained on, and what their order depends on."""

@@ -68,6 +68,7 @@ class AdvantageModule(OfflineModule):
         critic_target_rate: Rate in (0, 1] at which the target critic follows; the target critic labels the data.
         steps_per_update: Recorded joint steps of a policy update, drawn from the batch; null takes all of them. A
             policy update costs several times a critic update, so that the critic can use larger batches.
+        standardise: Whether networks see observations and states with mean 0 and standard deviation 1 in each entry.
 
     Raises:
         ValueError: If a number is outside its range, or ``q`` is asked of a critic without a Q.
@@ -101,8 +102,9 @@ class AdvantageModule(OfflineModule):
         critic_learning_rate: float = 5e-4,
         critic_target_rate: float = 0.01,
         steps_per_update: int | None = 256,
+        standardise: bool = False,
     ) -> None:
-        super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete)
+        super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete, standardise)
         require(critic_updates >= 1, "critic_updates", "at least 1", critic_updates)
         require(credit_updates >= 1, "credit_updates", "at least 1", credit_updates)
         require(0 <= discount <= 1, "discount", "in [0, 1]", discount)

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from datamodules.batch import TeamBatch
-from lightning_modules.networks.policies import Policy
+from lightning_modules.networks.policies import Policy, StandardisedPolicy
 from lightning_modules.networks.targets import polyak_update
 
 _SEED_STRIDE = 1_000_003  # prime: neighbouring seeds do not share update seeds
@@ -38,12 +38,26 @@ class OfflineModule(LightningModule):
         state_dim: Global state size S; linked from the data.
         action_dim: Number of actions, or size of the action vector A; linked from the data.
         discrete: Whether actions are choices; linked from the data.
+        standardise: Whether networks see observations and states with mean 0 and standard deviation 1 in each entry,
+            as measured over the training steps; the numbers are part of the checkpoint.
     """
 
-    def __init__(self, n_agents: int, obs_dim: int, state_dim: int, action_dim: int, discrete: bool) -> None:
+    obs_mean: Tensor
+    obs_std: Tensor
+    state_mean: Tensor
+    state_std: Tensor
+
+    def __init__(
+        self, n_agents: int, obs_dim: int, state_dim: int, action_dim: int, discrete: bool, standardise: bool = False
+    ) -> None:
         super().__init__()
         self.n_agents, self.obs_dim, self.state_dim = n_agents, obs_dim, state_dim
         self.action_dim, self.discrete = action_dim, discrete
+        self.standardise = standardise
+        if standardise:
+            for name, size in (("obs", obs_dim), ("state", state_dim)):
+                self.register_buffer(f"{name}_mean", torch.zeros(size))
+                self.register_buffer(f"{name}_std", torch.ones(size))
 
     @abstractmethod
     def losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -70,14 +84,56 @@ class OfflineModule(LightningModule):
         """Further scalars for the validation log; no gradients."""
         return {}
 
+    def for_environment(self, policy: Policy) -> Policy:
+        """The policy for observations as an environment gives them; ``policy`` itself expects those of batches.
+
+        Args:
+            policy: One of this module's.
+
+        Returns:
+            The same, or if ``standardise`` one that standardises first. It needs neither Lightning nor the dataset.
+        """
+        return StandardisedPolicy(policy, self.obs_mean, self.obs_std) if self.standardise else policy
+
+    def setup(self, stage: str) -> None:
+        """Measures the data before training, if ``standardise``; later stages and resumed runs have the checkpoint's.
+
+        Raises:
+            ValueError: If there is no datamodule that could be measured.
+        """
+        if stage != "fit" or not self.standardise:
+            return
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if not hasattr(data, "observation_scaling"):
+            raise ValueError(
+                f"standardise needs a datamodule with observation_scaling and state_scaling, got "
+                f"{type(data).__name__}; pass an OfflineDataModule to the trainer"
+            )
+        for name, scaling in (("obs", data.observation_scaling), ("state", data.state_scaling)):
+            getattr(self, f"{name}_mean").copy_(torch.from_numpy(scaling.mean))
+            getattr(self, f"{name}_std").copy_(torch.from_numpy(scaling.std))
+
+    def prepared(self, batch: TeamBatch) -> TeamBatch:
+        """A recorded batch as the networks expect it: on the module's device and, if ``standardise``, standardised.
+
+        The steps below do this to what Lightning hands them; whoever iterates over data himself has to.
+        """
+        # Not in Lightning's hooks for batches, because it warns where a module has these beside a datamodule
+        batch = self.transfer_batch_to_device(batch, self.device, 0)
+        if not self.standardise:
+            return batch
+        obs, state = (batch.obs - self.obs_mean) / self.obs_std, (batch.state - self.state_mean) / self.state_std
+        return batch._replace(obs=obs, state=state)
+
     def training_step(self, batch: TeamBatch, batch_idx: int) -> Tensor:
         """Sum of the losses; each is logged as ``train/<name>_loss``."""
-        losses = self.losses(batch, self.update_generator())
+        losses = self.losses(self.prepared(batch), self.update_generator())
         self.log_dict({f"train/{name}_loss": value.detach() for name, value in losses.items()})
         return torch.stack(list(losses.values())).sum()
 
     def validation_step(self, batch: TeamBatch, batch_idx: int) -> None:
         """Losses and diagnostics of held-out episodes, with the same draws at every validation."""
+        batch = self.prepared(batch)
         generator = torch.Generator(self.device).manual_seed(batch_idx)
         rows = int(batch.valid[:, 0].sum())
         losses = {f"val/{name}_loss": value for name, value in self.losses(batch, generator).items()}
@@ -90,6 +146,7 @@ class OfflineModule(LightningModule):
 
     def predict_step(self, batch: TeamBatch, batch_idx: int) -> Tensor:
         """The policy's actions at the recorded observations, (B, N) or (B, N, A)."""
+        batch = self.prepared(batch)
         generator = torch.Generator(self.device).manual_seed(batch_idx)
         policy = self.policy
         actions, _ = policy.act(

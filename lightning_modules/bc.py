@@ -29,6 +29,7 @@ class BC(OfflineModule):
         hidden_dims: Widths of the hidden blocks.
         learning_rate: Adam's step size.
         steps_per_update: Recorded joint steps of an update, drawn from the batch; null takes all of them.
+        standardise: Whether networks see observations with mean 0 and standard deviation 1 in each entry.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class BC(OfflineModule):
         hidden_dims: Sequence[int] = (192, 192, 192),
         learning_rate: float = 3e-4,
         steps_per_update: int | None = 256,
+        standardise: bool = False,
     ) -> None:
-        super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete)
+        super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete, standardise)
         self.save_hyperparameters()
         self.learning_rate, self.steps_per_update = learning_rate, steps_per_update
         self.head = ActionHead(n_agents, obs_dim, action_dim, discrete, hidden_dims)

@@ -51,6 +51,36 @@ class Policy(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class StandardisedPolicy:
+    """A policy that was trained on standardised observations, for those of an environment.
+
+    Attributes:
+        policy: The trained policy.
+        mean: Mean of each entry of an observation, (O,).
+        std: Standard deviation of each entry, (O,).
+    """
+
+    policy: Policy
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def network_calls(self) -> int:
+        """Forward passes of the network that one decision costs."""
+        return self.policy.network_calls
+
+    def initial_state(self, n_envs: int) -> Any:
+        """The memory with which an episode begins."""
+        return self.policy.initial_state(n_envs)
+
+    def act(
+        self, obs: Tensor, legal_actions: Tensor, state: Any, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Any]:
+        """Chooses actions; see ``Policy``."""
+        return self.policy.act((obs - self.mean) / self.std, legal_actions, state, generator)
+
+
 class ActionHead(nn.Module):
     """A network with one output vector per agent: logits of a choice, or the mean of a continuous action.
 

@@ -1,10 +1,12 @@
 """Small recordings for the tests of this directory: streams in memory, and vaults written by flashbax itself."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from datamodules.catalogue import PublishedDataset
 from datamodules.vaults import Stream
 
 OBS_DIM, STATE_DIM, N_ACTIONS = 4, 5, 3
@@ -61,6 +63,24 @@ def make_leaves(
         "truncations": np.broadcast_to(truncated[:, None], shape).astype(flag_dtype),
         "infos": {"state": generator.normal(size=(copies, steps, STATE_DIM)).astype(np.float32), "legals": legals},
     }
+
+
+def leaves_as_published(card: PublishedDataset, lengths: tuple[int, ...], seed: int = 0) -> Leaves:
+    """Random leaves of a single copy in the shapes of a published dataset: legal actions, terminal episodes."""
+    generator = np.random.default_rng(seed)
+    shapes = replace(card, copies=1, steps=sum(lengths)).leaf_shapes
+    leaves = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    if card.discrete:
+        leaves["actions"] = generator.integers(0, card.action_dim, shapes["actions"]).astype(np.int32)
+    else:
+        leaves["actions"] = leaves["actions"].clip(-1.0, 1.0)
+    ends = np.isin(np.arange(sum(lengths)), np.cumsum(lengths) - 1)
+    leaves["terminals"] = np.broadcast_to(ends[:, None], shapes["terminals"]).astype(np.float32)
+    leaves["truncations"] = np.zeros_like(leaves["terminals"])
+    if card.legal_actions:
+        leaves["infos.legals"] = np.ones(shapes["infos.legals"], np.float32)
+    infos = {name.removeprefix("infos."): leaves.pop(name) for name in list(leaves) if name.startswith("infos.")}
+    return leaves | {"infos": infos}
 
 
 def write_vault(root: Path, dataset: str, quality: str, leaves: Leaves, written: int | None = None) -> Path:

@@ -11,7 +11,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from datamodules import OfflineDataModule, TeamBatch
-from datamodules.window_dataset import OrderedLoader
+from datamodules.window_dataset import OrderedLoader, WindowDataset
 from tests.datamodules.recordings import make_leaves, write_vault
 
 LENGTHS = (4, 1, 3, 2, 5, 2, 3, 4, 1, 5)
@@ -295,12 +295,44 @@ def test_memory_and_disk_serve_the_same_batches(quality: str, choice: dict[str, 
 
 
 def test_pages_are_given_back_while_batches_are_served(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    released = []
-    monkeypatch.setattr("datamodules.window_dataset.RESIDENT_BYTES", 10 * 4 * 4 * 2**16)
-    monkeypatch.setattr("datamodules.cache.MappedColumns.release", lambda self: released.append(1))
+    asked = []
     data = OfflineDataModule(DATASET, root=root, batch_size=4, validation_fraction=0.0, cache="disk")
-    served(data)  # 2 x 8 batches of 3 or 4 windows, each window touching 4 fields
-    assert 1 <= len(released) <= 2
+    monkeypatch.setattr("datamodules.cache.resident_file_bytes", lambda: asked.append(0) or 2**40)
+    served(data)  # 2 x 8 batches
+    assert len(asked) == 16
+    mapped = data._load()._mapped
+    assert mapped is not None
+    assert mapped.release(above=1)
+    monkeypatch.setattr("datamodules.cache.resident_file_bytes", lambda: 0)
+    assert not mapped.release(above=1)
+    assert mapped.release()
+
+
+@pytest.mark.parametrize("choice", [{}, {"first_episodes": 7}])
+def test_what_is_asked_for_next_is_announced(
+    choice: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.cache.physical_memory", lambda: 0)  # nothing fits into the file cache
+    data = OfflineDataModule(DATASET, root=root, batch_size=4, window=3, cache="disk", **choice)
+    data.setup("fit")
+    windows = data._load()
+    announced, asked, expect = [], [], windows.expect
+
+    def announce(starts: torch.Tensor) -> None:
+        announced.append(starts)
+        expect(starts)
+
+    def serve(self: WindowDataset, starts: torch.Tensor) -> TeamBatch:
+        asked.append(starts)
+        return self.windows(starts, 3)
+
+    monkeypatch.setattr(windows, "expect", announce)
+    monkeypatch.setattr(WindowDataset, "__getitem__", serve)
+    for _ in range(2):
+        list(data.train_dataloader())
+    half = len(asked) // 2
+    expected = asked[1:half] + asked[half + 1 :]  # all but the first batch of each pass
+    assert [rows.tolist() for rows in announced] == [rows.tolist() for rows in expected]
 
 
 def test_the_disk_is_chosen_for_what_is_large_in_this_machine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

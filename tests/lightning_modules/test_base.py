@@ -1,13 +1,16 @@
 import copy
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from torch import nn
 from torch.utils.data import DataLoader
 
+from datamodules.normalisation import Standardisation
 from lightning_modules.base import OfflineModule, TargetPair
+from lightning_modules.bc import BC
 from lightning_modules.networks.policies import ActionHead, HeadPolicy
 from lightning_modules.networks.targets import target_copy
 from tests.lightning_modules.batches import DIMS, generator, random_batch
@@ -185,3 +188,89 @@ def test_what_a_module_may_leave_out(module):
     assert OfflineModule.target_pairs(module) == ()
     assert OfflineModule.diagnostics(module, random_batch()) == {}
     assert set(module.evaluation_policies()) == {"policy"}
+
+
+# Standardised observations
+
+
+class Measured(LightningDataModule):
+    """One batch, and what would have been measured over a dataset."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+        generator = np.random.default_rng(0)
+        sizes = (("observation", batch.obs.shape[-1]), ("state", batch.state.shape[-1]))
+        for name, size in sizes:
+            mean, std = generator.normal(size=size), generator.uniform(1, 9, size)
+            setattr(self, f"{name}_scaling", Standardisation(mean.astype(np.float32), std.astype(np.float32)))
+
+    def train_dataloader(self):
+        return DataLoader([self.batch] * 6, batch_size=None)
+
+    def predict_dataloader(self):
+        return DataLoader([self.batch], batch_size=None)
+
+    def standardised(self):
+        obs, state = self.observation_scaling, self.state_scaling
+        return self.batch._replace(
+            obs=torch.from_numpy(obs.transform(self.batch.obs.numpy())),
+            state=torch.from_numpy(state.transform(self.batch.state.numpy())),
+        )
+
+
+def make_bc(standardise):
+    torch.manual_seed(0)
+    return BC(**DIMS, discrete=True, hidden_dims=(8,), steps_per_update=None, standardise=standardise)
+
+
+def trained(module, batch_or_data):
+    trainer = Trainer(max_steps=5, max_epochs=-1, **QUIET)
+    seed_everything(3)
+    if isinstance(batch_or_data, Measured):
+        trainer.fit(module, datamodule=batch_or_data)
+    else:
+        trainer.fit(module, DataLoader([batch_or_data] * 6, batch_size=None))
+    return trainer
+
+
+def test_training_on_standardised_batches_is_training_on_standardised_data(tmp_path):
+    data = Measured(random_batch(dtype=torch.float32))
+    inside, outside = make_bc(True), make_bc(False)
+    trainer = trained(inside, data)
+    trained(outside, data.standardised())
+    for ours, theirs in zip(inside.parameters(), outside.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+    batch, plain = data.batch, data.standardised()
+    raw = (batch.obs[:, 0], batch.legal_actions[:, 0], None)
+    expected, _ = outside.policy.act(plain.obs[:, 0], *raw[1:], generator=generator())
+    acting = inside.for_environment(inside.policy)
+    assert torch.equal(acting.act(*raw, generator=generator())[0], expected)
+    assert acting.network_calls == 1
+    assert outside.for_environment(outside.policy) == outside.policy
+    (predicted,) = trainer.predict(inside, datamodule=data)
+    same, _ = outside.policy.act(plain.obs[:, 0], *raw[1:], generator=torch.Generator().manual_seed(0))
+    assert torch.equal(predicted, same)
+
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    loaded = BC.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)  # no dataset anywhere
+    assert torch.equal(loaded.for_environment(loaded.policy).act(*raw, generator=generator())[0], expected)
+
+
+def test_the_checkpoints_measure_survives_other_data(tmp_path):
+    data = Measured(random_batch(dtype=torch.float32))
+    module = make_bc(True)
+    trained(module, data).save_checkpoint(tmp_path / "x.ckpt")
+    other = Measured(data.batch)
+    other.observation_scaling = Standardisation(
+        np.zeros_like(data.observation_scaling.mean), other.observation_scaling.std
+    )
+    again = make_bc(True)
+    Trainer(**QUIET).predict(again, datamodule=other, ckpt_path=tmp_path / "x.ckpt", weights_only=True)
+    assert torch.equal(again.obs_mean, torch.from_numpy(data.observation_scaling.mean))
+
+
+def test_standardising_needs_something_to_measure():
+    with pytest.raises(ValueError, match=r"standardise needs a datamodule with observation_scaling .*, got NoneType"):
+        trained(make_bc(True), random_batch(dtype=torch.float32))
