@@ -1,8 +1,8 @@
 """``lightning data``: list, download, record, check, describe and export datasets.
 
 A subcommand is a function in ``COMMANDS``: its parameters are the options (those without a default are given by
-position, those that are False by default are switches), its docstring is the help. What it raises on purpose reaches
-the user as one line, without a traceback.
+position, those that are False by default are switches), its docstring is the help, a path that it returns is printed.
+What it raises on purpose reaches the user as one line, without a traceback.
 """
 
 import csv
@@ -38,6 +38,7 @@ from datamodules.export import export
 from datamodules.offline import OfflineDataModule, out_of_range_rule
 from datamodules.vaults import is_vault
 from datamodules.verification import Report, inspect_vault
+from record_cli import record_dataset
 
 COLUMNS = (
     "source",
@@ -116,23 +117,6 @@ def fetch_dataset(dataset: str, quality: str | None = None, root: Path = Path("v
     fetch(dataset, quality, root, force)
     for name in local_qualities(root, dataset):
         show(f"{vault_directory(root, dataset, name)}{' (was here)' if name in before else ''}")
-
-
-def record_dataset(
-    dataset: str, quality: str, root: Path = Path("vaults"), seed: int = 0, episodes: int | None = None
-) -> None:
-    """Records an embedded dataset into a vault; training does this by itself on first use.
-
-    Args:
-        dataset: For example embedded/smax/3m, embedded/mpe/simple_spread or embedded/matrix/xor.
-        quality: How well the recorded teams play, for example Mixed.
-        root: Directory of all vaults.
-        seed: Decides every episode: equal seeds record equal data.
-        episodes: Number of episodes; by default that of the dataset.
-    """
-    from environments.recording import record  # imports a simulator
-
-    show(str(record(dataset, quality, root, seed=seed, episodes=episodes)))
 
 
 def verify_dataset(dataset: str, quality: str | None = None, root: Path = Path("vaults")) -> None:
@@ -241,7 +225,7 @@ def inspect_named(dataset: str, quality: str | None, root: Path) -> tuple[str, R
     return f"{dataset} {quality}", inspect_vault(directory, out_of_range_rule(dataset, quality), card)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., Path | None]] = {
     "list": list_datasets,
     "fetch": fetch_dataset,
     "record": record_dataset,
@@ -270,10 +254,12 @@ def run(words: Sequence[str]) -> None:
         subparser.prog = f"lightning data {name}"
     parsed = parser.instantiate(parser.parse_args(list(words)))
     try:
-        COMMANDS[parsed.command](**parsed[parsed.command].as_dict())
+        made = COMMANDS[parsed.command](**parsed[parsed.command].as_dict())
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         raise SystemExit(130) from None
+    if made is not None:
+        show(str(made))
 
 
 def what_is_wrong(message: str) -> list[str]:
@@ -294,7 +280,7 @@ class Parser(ArgumentParser):
         self.exit(2)
 
 
-def _parser_of(function: Callable[..., None], optional: Sequence[str]) -> Parser:
+def _parser_of(function: Callable[..., Path | None], optional: Sequence[str]) -> Parser:
     """The options of a subcommand; ``optional`` are the positional ones that may be left out."""
     parser = Parser(description=_summary(function, long=True))
     parameters = inspect.signature(function).parameters
@@ -308,7 +294,7 @@ def _parser_of(function: Callable[..., None], optional: Sequence[str]) -> Parser
     return parser
 
 
-def _summary(function: Callable[..., None], long: bool = False) -> str:
+def _summary(function: Callable[..., Path | None], long: bool = False) -> str:
     """The first sentence of a docstring, or all but its list of arguments."""
     parsed = parse_docstring(function.__doc__ or "")
     return " ".join(f"{parsed.short_description} {parsed.long_description or '' if long else ''}".split())

@@ -29,13 +29,13 @@ from datamodules import OfflineDataModule
 from lightning_modules import OfflineModule
 
 DIMENSIONS = ("n_agents", "obs_dim", "state_dim", "action_dim", "discrete")
-PACKAGES = ("callbacks", "data_cli", "datamodules", "environments", "lightning_modules", "vgm2p_cli")
+PACKAGES = ("callbacks", "data_cli", "datamodules", "environments", "lightning_modules", "record_cli", "vgm2p_cli")
 CLASSES = (*callbacks.__all__, *datamodules.__all__, *lightning_modules.__all__)
 DESCRIPTION = (
     "Offline multi-agent reinforcement learning. A run is described by a configuration file, for example "
     "'lightning fit --config configs/smac.yaml'; every value in it can be overridden on the command line. "
     "'lightning data list' shows all datasets; 'lightning data fetch DATASET' downloads one that is published, "
-    "'lightning data record DATASET QUALITY' records an embedded one."
+    "'lightning data record DATASET QUALITY' records an embedded one, or a policy of your own."
 )
 OPTIONS_HINT = (
     "Options of an algorithm: --model.help VGM2P (or AWR, BC, ...). Options of the data: --data.help "
@@ -333,7 +333,7 @@ def refusal(error: BaseException | None) -> BaseException | None:
         name = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
         if name.partition(".")[0] in (*PACKAGES, "lightning", "__main__"):
             ours = error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return ours
 
 

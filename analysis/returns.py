@@ -1,7 +1,5 @@
 """How the returns of a recording are distributed: as a figure, and as text for a terminal."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +56,7 @@ def histogram_figure(returns: NDArray[np.float64], title: str, path: Path) -> No
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(descriptor)
-    try:
-        figure.savefig(unfinished, dpi=150)
-        os.replace(unfinished, path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+    figure.savefig(path, dpi=150)
 
 
 def _checked(returns: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,22 +3,21 @@
 import csv
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from numpy.typing import NDArray
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.episodes import Episodes, check_fits, play
 from callbacks.evaluation_mode import evaluating
 from callbacks.log_now import log_now
 from callbacks.run_directory import directory_of, is_trial, written_whole
 from callbacks.stages import stage_name
-from environments.registry import make_vector_env
+from environments.registry import make_vector_env, scenario_of
 from environments.vector import VectorEnv
 from lightning_modules.base import OfflineModule
 from lightning_modules.networks.policies import Policy
@@ -26,80 +25,15 @@ from lightning_modules.networks.policies import Policy
 PLAYABLE = ("train", "policy")  # stages in which there is a policy worth playing
 
 
-@dataclass(frozen=True)
-class Episodes:
-    """Finished episodes of one policy.
-
-    Attributes:
-        returns: Sum of the team's rewards per episode, (E,).
-        won: Whether the episode was won; never in environments without a notion of winning, (E,).
-        lengths: Steps per episode, (E,).
-        milliseconds: Median duration of one call of ``policy.act``, which decides for all agents of all copies.
-        network_calls: Forward passes of the network per such call.
-    """
-
-    returns: NDArray[np.float64]
-    won: NDArray[np.bool_]
-    lengths: NDArray[np.int64]
-    milliseconds: float
-    network_calls: int
-
-    @property
-    def return_error(self) -> float:
-        """Standard error of the mean return."""
-        return float(self.returns.std(ddof=1) / np.sqrt(len(self.returns))) if len(self.returns) > 1 else float("nan")
-
-
-def play(policy: Policy, env: VectorEnv, seeds: Sequence[int], device: torch.device) -> Episodes:
-    """Plays one episode per seed, as many at a time as the environment has copies, one decision for all at once.
-
-    Args:
-        policy: Who acts.
-        env: Copies of the environment.
-        seeds: Start of each episode; equal seeds give equal starts.
-        device: Where the policy's network is.
-
-    Returns:
-        The episodes in the order of the seeds. The policy's randomness comes from a generator seeded by the first
-        seed of each round, so the result depends on nothing but policy, environment and seeds.
-    """
-    rounds = [_play_round(policy, env, seeds[i : i + env.n_envs], device) for i in range(0, len(seeds), env.n_envs)]
-    returns, won, lengths = (np.concatenate(parts) for parts in list(zip(*rounds, strict=True))[:3])
-    seconds = np.concatenate([parts[3] for parts in rounds])
-    return Episodes(returns, won, lengths, 1e3 * float(np.median(seconds)), policy.network_calls)
-
-
-def _play_round(
-    policy: Policy, env: VectorEnv, seeds: Sequence[int], device: torch.device
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
-    """Returns, won and lengths of up to E episodes, and the duration of each decision in seconds."""
-    wanted = len(seeds)
-    step = env.reset([*seeds, *[seeds[-1]] * (env.n_envs - wanted)])  # surplus copies repeat the last start
-    generator = torch.Generator(device).manual_seed(seeds[0])
-    memory = policy.initial_state(env.n_envs)
-    returns, lengths = np.zeros(env.n_envs), np.zeros(env.n_envs, dtype=np.int64)
-    seconds = []
-    while not step.finished[:wanted].all():
-        obs = torch.from_numpy(step.obs).to(device)
-        legal = torch.from_numpy(step.legal_actions).to(device)
-        began = time.perf_counter()
-        actions, memory = policy.act(obs, legal, memory, generator)
-        chosen = actions.cpu().numpy()  # waits for the device
-        seconds.append(time.perf_counter() - began)
-        lengths += ~step.finished
-        step = env.step(chosen)
-        returns += step.rewards  # 0 from finished copies
-    return returns[:wanted], np.asarray(step.won, dtype=bool)[:wanted], lengths[:wanted], np.array(seconds)
-
-
 class RolloutEvaluation(Callback):
-    """Plays the policy in the simulator that the data was recorded in.
+    """Plays the policy in the environment that belongs to the data.
 
     While training, every ``every_n_updates`` updates ``episodes`` episodes from always the same starts are logged as
     ``eval/return_mean``, ``eval/return_std``, ``eval/win_rate`` (where episodes can be won), ``eval/episode_length``,
-    ``eval/ms_per_decision`` (one call of the policy, which decides for all agents of all copies) and ``eval/best``,
-    the highest mean return so far, whose weights are kept in ``checkpoints/best.ckpt``. Algorithms of two stages are
-    played from their policy's stage on.
+    ``eval/ms_per_decision`` (one call of the policy, which decides for all agents of all copies), ``eval/best``, the
+    highest mean return so far, whose weights are kept in ``checkpoints/best.ckpt``, and ``eval/lost_episodes``: how
+    many were lost to a failure of the simulator, and count nowhere else. Algorithms of two stages are played from their
+    policy's stage on.
 
     At the end, and for ``lightning test``, all of the module's ``evaluation_policies`` play ``final_episodes``
     episodes; the table is printed, logged and written to ``evaluation.csv`` in the run's directory. Training is not
@@ -110,10 +44,13 @@ class RolloutEvaluation(Callback):
         every_n_updates: Updates between two rollouts while training; 0 plays at the end only.
         final_episodes: Episodes per row of the table.
         seed: First start; episode k starts from seed + k. Keep it away from the seeds of the recording.
-        environment: Scenario to play, for example ``smax/3m``; by default the one that the data was recorded in.
+        environment: Scenario to play, for example ``smax/3m``, or ``package.module:function`` that makes a PettingZoo
+            ``ParallelEnv`` of your own. By default the one that the data was recorded in, with the observations and
+            rewards of whoever recorded it.
 
     Raises:
-        ValueError: If a number is out of its range, or, when a run begins, if the environment does not fit the module.
+        ValueError: If a number is out of its range, or, when a run begins, if no environment belongs to the data or it
+            does not fit the module.
         ImportError: When a run begins, if the simulator is not installed.
     """
 
@@ -146,14 +83,15 @@ class RolloutEvaluation(Callback):
         self._seconds: dict[str, float] = {}
         self._updates: dict[str, int] = {}
         self._began = 0.0
+        self._warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Opens the environment, so that a missing simulator or another map is known before training."""
         if stage not in ("fit", "test") or self._env is not None:
             return
-        scenario = self.environment or trainer.datamodule.scenario  # type: ignore[attr-defined]
+        scenario = self.environment or scenario_of_data(trainer.datamodule.dataset)  # type: ignore[attr-defined]
         self._env = make_vector_env(scenario, self._at_once(trainer))
-        check_fits(scenario, self._env, pl_module)
+        check_fits(scenario, self._env, _offline(pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the environment."""
@@ -204,6 +142,7 @@ class RolloutEvaluation(Callback):
             "eval/episode_length": float(result.lengths.mean()),
             "eval/ms_per_decision": result.milliseconds,
             "eval/best": self.best,
+            "eval/lost_episodes": float(result.lost),
         }
         if self._can_be_won:
             numbers["eval/win_rate"] = float(result.won.mean())
@@ -226,6 +165,7 @@ class RolloutEvaluation(Callback):
         log_now(
             trainer,
             {f"eval/{name}/return_mean": float(result.returns.mean()) for name, result in results.items()}
+            | {f"eval/{name}/lost_episodes": float(result.lost) for name, result in results.items() if result.lost}
             | {f"train/{stage}_seconds_per_update": value for stage, value in speed.items()},
         )
         if not is_trial(trainer):
@@ -233,8 +173,16 @@ class RolloutEvaluation(Callback):
 
     def _play(self, module: LightningModule, policy: Policy, episodes: int) -> Episodes:
         assert self._env is not None, "opened in setup"
+        policy = _offline(module).for_environment(policy)
         with evaluating(module):
-            return play(policy, self._env, range(self.seed, self.seed + episodes), module.device)
+            result = play(policy, self._env, range(self.seed, self.seed + episodes), module.device)
+        if result.lost and not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                f"'{self._env.name}' lost {result.lost} of {episodes} episodes to failures of its simulator; they are "
+                "left out of all numbers. eval/lost_episodes goes on counting, without another warning"
+            )
+        return result
 
     @property
     def _can_be_won(self) -> bool:
@@ -244,25 +192,22 @@ class RolloutEvaluation(Callback):
         return 2 if is_trial(trainer) else self.episodes
 
 
-def check_fits(scenario: str, env: VectorEnv, module: LightningModule) -> None:
-    """Compares an environment with the module that shall play it.
+def scenario_of_data(dataset: str) -> str:
+    """The scenario that a policy trained on a dataset is played in, unless another one is asked for.
 
     Args:
-        scenario: Name of the environment, for the message.
-        env: The environment.
-        module: The module.
+        dataset: Name of the dataset.
 
     Raises:
-        ValueError: If agents, observations or actions differ.
+        ValueError: If none belongs to it; the message says what to do.
     """
-    module = _offline(module)
-    for name in ("n_agents", "obs_dim", "action_dim", "discrete"):
-        got, expected = getattr(env, name), getattr(module, name)
-        if got != expected:
-            raise ValueError(
-                f"environment '{scenario}' has {name} = {got} but the model expects {expected}; "
-                "was the data, or the checkpoint, made in another environment?"
-            )
+    try:
+        return scenario_of(dataset)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; say what to play in trainer.callbacks, RolloutEvaluation.environment (a scenario, or "
+            "'package.module:function' that makes your own), or take RolloutEvaluation out"
+        ) from None
 
 
 def show(rows: Sequence[Mapping[str, Any]], speed: Mapping[str, float], title: str) -> None:

@@ -4,14 +4,14 @@ It is kept beside the decoded copy of the recording, in ``<directory>/advantages
 untouched.
 """
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from datamodules.atomic import replacing
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -55,17 +55,8 @@ def save_advantages(directory: Path, key: str, values: NDArray[Any]) -> Path:
             f"{int((~np.isfinite(values)).sum())} entries that are not finite; has the critic diverged?"
         )
     path = advantages_path(directory, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{key}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.save(file, values, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        np.save(file, values, allow_pickle=False)
     return path
 
 

@@ -1,12 +1,11 @@
 """Write a recording with its advantages into one file that anything can read."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from datamodules.advantages import load_advantages
+from datamodules.atomic import replacing
 from datamodules.offline import OfflineDataModule
 
 
@@ -53,15 +52,6 @@ def export(data: OfflineDataModule, path: Path, critic: str | None = None) -> st
     advantages = None if key is None else load_advantages(data.derived_dir, key, len(stream))
     if advantages is not None:
         arrays["advantages"] = advantages
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".npz")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        np.savez(file, **arrays)
     return key

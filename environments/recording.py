@@ -8,39 +8,63 @@ int32 or (N, A), ``rewards``, ``terminals`` and ``truncations`` (N,), ``infos.st
 ``infos.legals`` (N, A); all but the discrete actions are float32, as in OG-MARL's datasets. ``recording.json`` says how
 it was made and what is in it.
 
-Original: https://github.com/instadeepai/og-marl, ``og_marl/replay_buffers.py``;
-https://github.com/instadeepai/flashbax, ``flashbax/vault/vault.py``.
-
-Differences from the original:
-    - Chunks are compressed with zstd instead of gzip: the same size, written and read in half the time.
+Anything can be recorded: :func:`record` plays this project's own scripts, :func:`record_team` whoever it is given, in
+our environments or a user's.
 """
 
 import contextlib
-import importlib
 import importlib.metadata
-import io
 import json
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.behaviours import Behaviour, Recipe, make_behaviour, recipe
+from environments.behaviours import Behaviour, make_behaviour, recipe
+from environments.imported import is_import_path
 from environments.registry import make_vector_env
-from environments.smax import keep_jax_on_cpu
-from environments.vector import Array, VectorEnv, VectorStep
+from environments.vault_writer import VaultWriter, import_flashbax
+from environments.vector import Array, VectorEnv, VectorStep, check_actions
 from environments.workplace import workplace
 
 SOURCE = "embedded"
 COPIES = 256  # episodes played at the same time
-STEPS_PER_WRITE = 20_000
-COMPRESSION = {"id": "zstd", "level": 3}
+IMPORTED_COPIES = 32  # the same in a user's environment, of which each copy is an object
+EPISODES = 1000  # of a recording that says nothing else
 #: Packages that the data depends on.
 _PACKAGES = ("numpy", "jax", "jaxmarl", "mpe2", "gymnasium", "gymnasium-robotics", "mujoco", "rware", "flashbax")
 #: Keys of recording.json that say which recording it is; two recordings that agree on them hold the same data.
 _IDENTITY = ("dataset", "quality", "seed", "episodes")
+
+
+@dataclass(frozen=True)
+class Player:
+    """Who plays a recording that is not one of ours.
+
+    Attributes:
+        name: How recording.json calls it, such as "trained" or "my_games:careful".
+        make: Makes it for the environment that it will play, and may refuse one that it cannot play.
+        facts: What tells it from other players; recording.json keeps them as "played_by", and a recording is only
+            taken for the same if they agree. Plain JSON values.
+        notes: What else recording.json shall say.
+        packages: Packages whose versions matter, besides those of the simulators.
+    """
+
+    name: str
+    make: Callable[[VectorEnv], Behaviour]
+    facts: Mapping[str, Any]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    packages: Sequence[str] = ()
+
+
+class _Cast(NamedTuple):
+    """Behaviours by name, made for an environment, and the share of the episodes that each plays."""
+
+    shares: Mapping[str, float]
+    make: Callable[[str, VectorEnv], Behaviour]
 
 
 class _Round(NamedTuple):
@@ -85,19 +109,75 @@ def record(
     scenario = _scenario(dataset)
     mixture = recipe(scenario, quality)
     episodes = mixture.episodes if episodes is None else episodes
-    if episodes < 1 or seed < 0:
+    identity = dict(zip(_IDENTITY, (dataset, quality, seed, episodes), strict=True))
+    cast = _Cast(mixture.shares, lambda name, _: make_behaviour(scenario, name))
+    return _record(Path(root), identity, lambda draft: _record_into(draft, scenario, cast, seed, episodes, progress))
+
+
+def record_team(
+    dataset: str,
+    quality: str,
+    root: Path | str,
+    scenario: str,
+    player: Player,
+    episodes: int = EPISODES,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Record any team in any environment, as :func:`record` does: all or nothing, and the same for the same seed.
+
+    Args:
+        dataset: "<source>/<environment>/<scenario>" with a source of your own, such as "my/smax/3m".
+        quality: Such as "Trained".
+        root: Directory of all vaults.
+        scenario: One of ours, such as "smax/3m", or the import path of a function that makes an environment
+            (:mod:`environments.imported`).
+        player: Who plays.
+        episodes: Number of episodes, at least 1.
+        seed: Seed of the starts and of the player's choices, at least 0.
+        progress: Show a progress bar.
+
+    Returns:
+        The vault's directory, ``<root>/<source>/<environment>/<scenario>.vlt/<quality>``.
+
+    Raises:
+        ValueError: If the dataset's name is not one, there is no such scenario or no episode to record, or the player
+            takes actions that are illegal or of another shape.
+        FileExistsError: If the directory holds something else: other data, or the same recorded in another way.
+        ImportError: If the simulator or flashbax is not installed, or a path cannot be imported.
+    """
+    parts = dataset.split("/")
+    plain = all(part not in ("", ".", "..") and "/" not in part for part in (*parts, quality))
+    if len(parts) != 3 or parts[0] == SOURCE or not plain:
         raise ValueError(
-            f"expected at least one episode and a seed of at least 0 for '{dataset}', got episodes={episodes}, "
-            f"seed={seed}"
+            f"expected a dataset '<source>/<environment>/<scenario>' whose source is not '{SOURCE}', such as "
+            f"'my/smax/3m', and the name of a quality, got '{dataset}' and '{quality}'"
         )
     identity = dict(zip(_IDENTITY, (dataset, quality, seed, episodes), strict=True))
-    family, name = scenario.split("/")
-    target = Path(root).absolute() / SOURCE / family / f"{name}.vlt" / quality
+    identity |= {"scenario": scenario, "played_by": dict(player.facts)}
+    cast = _Cast({player.name: 1.0}, lambda _, env: player.make(env))
+
+    def play(draft: Path) -> dict[str, Any]:
+        described = _record_into(draft, scenario, cast, seed, episodes, progress)
+        described["versions"] |= _versions(player.packages)
+        return dict(player.notes) | described
+
+    return _record(Path(root), identity, play)
+
+
+def _record(root: Path, identity: dict[str, Any], play: Callable[[Path], dict[str, Any]]) -> Path:
+    """Let ``play`` write a vault and describe it, unless it is there; it appears only when it is complete."""
+    if identity["episodes"] < 1 or identity["seed"] < 0:
+        raise ValueError(
+            f"expected at least one episode and a seed of at least 0 for '{identity['dataset']}', got "
+            f"episodes={identity['episodes']}, seed={identity['seed']}"
+        )
+    target: Path = root.absolute() / f"{identity['dataset']}.vlt" / identity["quality"]
     if not target.exists():
-        _import_flashbax()
+        import_flashbax()
         with workplace(target) as directory:
             draft = directory / "draft"
-            description = identity | _record_into(draft, scenario, mixture, seed, episodes, progress)
+            description = identity | play(draft)
             (draft / "recording.json").write_text(json.dumps(description, indent=1) + "\n")
             try:
                 draft.rename(target)
@@ -109,7 +189,7 @@ def record(
 
 
 def _scenario(dataset: str) -> str:
-    """The scenario that a dataset is recorded in."""
+    """The scenario that an embedded dataset is recorded in."""
     source, _, scenario = dataset.partition("/")
     if source != SOURCE:
         raise ValueError(f"expected a dataset '{SOURCE}/<scenario>', such as '{SOURCE}/smax/3m', got '{dataset}'")
@@ -129,40 +209,42 @@ def _check_same(target: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def _record_into(
-    draft: Path, scenario: str, mixture: Recipe, seed: int, episodes: int, progress: bool
-) -> dict[str, Any]:
+def _record_into(draft: Path, scenario: str, cast: _Cast, seed: int, episodes: int, progress: bool) -> dict[str, Any]:
     """Play all episodes into a new vault; returns what there is to say about them."""
     from tqdm import tqdm  # here, because nobody who only imports the package needs it
 
     generator = np.random.default_rng(seed)
-    behaviour_of = _behaviour_of_episodes(mixture, episodes, generator)
+    behaviour_of = _behaviour_of_episodes(cast.shares, episodes, generator)
     seeds = generator.integers(2**32, size=episodes)
-    env = make_vector_env(scenario, min(COPIES, episodes))
-    team = [make_behaviour(scenario, name) for name in mixture.shares]
+    env = make_vector_env(scenario, min(IMPORTED_COPIES if is_import_path(scenario) else COPIES, episodes))
     rounds: list[_Round] = []
-    with (
-        _Writer(draft) as writer,
-        tqdm(total=episodes, desc=f"recording {scenario}", unit="episode", disable=not progress) as bar,
-    ):
-        for first in range(0, episodes, env.n_envs):
-            some = slice(first, first + env.n_envs)
-            rounds.append(_play(env, team, behaviour_of[some], seeds[some], generator, bar))
-            writer.write(rounds[-1].leaves)
-            rounds[-1].leaves.clear()  # on disk, or on its way
-    env.close()
-    return _description(scenario, mixture, behaviour_of, rounds, env.can_be_won)
+    try:
+        team = {name: cast.make(name, env) for name in cast.shares}
+        with (
+            VaultWriter(draft) as writer,
+            tqdm(total=episodes, desc=f"recording {scenario}", unit="episode", disable=not progress) as bar,
+        ):
+            for first in range(0, episodes, env.n_envs):
+                some = slice(first, first + env.n_envs)
+                rounds.append(_play(env, team, behaviour_of[some], seeds[some], generator, bar))
+                writer.write(rounds[-1].leaves)
+                rounds[-1].leaves.clear()  # on disk, or on its way
+    finally:
+        env.close()
+    return _description(scenario, list(team), behaviour_of, rounds, env.can_be_won)
 
 
-def _behaviour_of_episodes(mixture: Recipe, episodes: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def _behaviour_of_episodes(
+    shares: Mapping[str, float], episodes: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
     """Which behaviour plays which episode, (episodes,): the shares as exactly as possible, in random order."""
-    ends = np.rint(np.cumsum(list(mixture.shares.values())) * episodes).astype(np.int64)
+    ends = np.rint(np.cumsum(list(shares.values())) * episodes).astype(np.int64)
     return generator.permutation(np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0)))
 
 
 def _play(
     env: VectorEnv,
-    team: list[Behaviour],
+    team: dict[str, Behaviour],
     behaviour_of: NDArray[np.int64],
     seeds: NDArray[np.int64],
     generator: np.random.Generator,
@@ -173,14 +255,13 @@ def _play(
     surplus = (0, env.n_envs - wanted)  # copies beyond the last episode repeat it, unrecorded
     behaviour_of = np.pad(behaviour_of, surplus, mode="edge")
     shown = env.reset(np.pad(seeds, surplus, mode="edge").tolist())
-    for behaviour in team:
+    for behaviour in team.values():
         behaviour.reset(env.n_envs)
     steps: list[dict[str, Array]] = []
     lengths = np.zeros(wanted, np.int64)
     while not shown.finished[:wanted].all():
         running = ~shown.finished[:wanted]
-        choices = np.stack([behaviour.act(shown, generator) for behaviour in team])
-        actions = choices[behaviour_of, np.arange(env.n_envs)]
+        actions = _decisions(env, team, behaviour_of, shown, generator)
         after = env.step(actions)
         if after.lost.any():
             raise RuntimeError(
@@ -193,6 +274,33 @@ def _play(
         shown = after
     returns = np.sum([step["rewards"].mean(axis=1, dtype=np.float64) for step in steps], axis=0)
     return _Round(_in_a_row(steps, lengths), lengths, returns, shown.won[:wanted])
+
+
+def _decisions(
+    env: VectorEnv,
+    team: dict[str, Behaviour],
+    behaviour_of: NDArray[np.int64],
+    shown: VectorStep,
+    generator: np.random.Generator,
+) -> Array:
+    """What the behaviour of each copy decides, (E, N) or (E, N, A), after a check of its shape, range and legality."""
+    choices = []
+    for name, behaviour in team.items():
+        actions = behaviour.act(shown, generator)
+        try:
+            choices.append(check_actions(actions, env))
+        except ValueError as error:
+            raise ValueError(f"actions of behaviour '{name}': {error}") from None
+    chosen: Array = np.stack(choices)[behaviour_of, np.arange(env.n_envs)]
+    if env.discrete:
+        legal = np.take_along_axis(shown.legal_actions, chosen[..., None].astype(np.int64), axis=-1)[..., 0]
+        for copy, agent in np.argwhere(~legal & ~shown.finished[:, None])[:1]:
+            name, allowed = list(team)[behaviour_of[copy]], np.flatnonzero(shown.legal_actions[copy, agent])
+            raise ValueError(
+                f"actions of behaviour '{name}': '{env.name}' expects one of the legal actions {allowed.tolist()} of "
+                f"agent {agent}, got {chosen[copy, agent]}; legal_actions says which are legal"
+            )
+    return chosen
 
 
 def _leaves(shown: VectorStep, actions: Array, after: VectorStep, discrete: bool) -> dict[str, Array]:
@@ -228,7 +336,7 @@ def _in_a_row(steps: list[dict[str, Array]], lengths: NDArray[np.int64]) -> dict
 
 
 def _description(
-    scenario: str, mixture: Recipe, behaviour_of: NDArray[np.int64], rounds: list[_Round], can_be_won: bool
+    scenario: str, names: list[str], behaviour_of: NDArray[np.int64], rounds: list[_Round], can_be_won: bool
 ) -> dict[str, Any]:
     """What recording.json says besides the identity."""
     lengths, returns, won = (np.concatenate(parts) for parts in list(zip(*rounds, strict=True))[1:])
@@ -245,93 +353,23 @@ def _description(
         }
 
     total = numbers(np.ones(len(lengths), bool))
-    played = {i: name for i, name in enumerate(mixture.shares) if (behaviour_of == i).any()}
+    played = {i: name for i, name in enumerate(names) if (behaviour_of == i).any()}
     return {
         "scenario": scenario,
         "transitions": total.pop("transitions"),
         "win_rate": total.pop("win_rate"),
         "statistics": {name: value for name, value in total.items() if name != "episodes"},
         "by_behaviour": {name: numbers(behaviour_of == i) for i, name in played.items()},
-        "versions": _versions(),
-        "behaviour_names": list(mixture.shares),
+        "versions": _versions(_PACKAGES),
+        "behaviour_names": names,
         "episode_behaviour": behaviour_of.tolist(),
     }
 
 
-def _versions() -> dict[str, str]:
-    """Installed versions of what the data depends on."""
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
     versions = {}
-    for package in _PACKAGES:
+    for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions
-
-
-def _import_flashbax() -> tuple[Any, Any]:
-    """Import flashbax's Vault and the buffer state that it writes."""
-    keep_jax_on_cpu()
-    try:
-        vault = importlib.import_module("flashbax.vault")
-        buffer = importlib.import_module("flashbax.buffers.trajectory_buffer")
-    except ImportError as error:
-        raise ImportError(
-            f"recording needs flashbax ({error}): pip install '.[record]', or pip install flashbax"
-        ) from error
-    return vault.Vault, buffer.TrajectoryBufferState
-
-
-class _Writer:
-    """Appends leaves (T, ...) to a new vault, collected into pieces that are worth a write.
-
-    flashbax starts an event loop for each write, which fails where one is running already, as in a notebook: hence the
-    thread.
-
-    Args:
-        directory: Directory of the vault, which must not exist yet.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._vault: Any = None
-        self._waiting: list[dict[str, Array]] = []
-        self._thread = ThreadPoolExecutor(max_workers=1)
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._flush()
-        finally:
-            self._thread.shutdown()
-
-    def write(self, leaves: dict[str, Array]) -> None:
-        """Append some steps; they may stay in memory until there are enough of them."""
-        self._waiting.append(dict(leaves))
-        if sum(len(piece["rewards"]) for piece in self._waiting) >= STEPS_PER_WRITE:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Write what is waiting."""
-        if self._waiting:
-            piece = {name: np.concatenate([part[name] for part in self._waiting]) for name in self._waiting[0]}
-            self._waiting = []
-            self._thread.submit(self._append, piece).result()
-
-    def _append(self, piece: dict[str, Array]) -> None:
-        """Hand one piece to flashbax, as a buffer of one lane with as many steps."""
-        vault, buffer_state = _import_flashbax()
-        lanes = {name: leaf[None] for name, leaf in piece.items()}  # (1, T, ...)
-        infos = {name.removeprefix("infos."): lanes.pop(name) for name in list(lanes) if name.startswith("infos.")}
-        state = buffer_state(experience=lanes | {"infos": infos}, current_index=np.int32(0), is_full=np.array(True))
-        if self._vault is None:
-            with contextlib.redirect_stdout(io.StringIO()):  # flashbax announces every vault
-                self._vault = vault(
-                    vault_name=self._directory.parent.name,
-                    experience_structure=state.experience,
-                    rel_dir=str(self._directory.parent.parent),
-                    vault_uid=self._directory.name,
-                    compression=COMPRESSION,
-                )
-        self._vault.write(state, source_interval=(0, len(piece["rewards"])))

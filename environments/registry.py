@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from environments import bridge, landmarks, mamujoco, matrix_game, mpe, rware, smac, smax
 from environments.array_env import OneCopy
+from environments.imported import is_import_path, make_imported
 from environments.processes import ProcessVectorEnv
 from environments.team_env import TeamEnv
-from environments.vector import VectorEnv
+from environments.vector import ParallelVectorEnv, VectorEnv
 
 #: Every scenario, as "<family>/<name>". A suffix "-<source>" means: as in the data that this source published.
 SCENARIOS = (
@@ -115,7 +116,8 @@ def make_vector_env(scenario: str, n_envs: int) -> VectorEnv:
     """Many copies of a scenario that step together, in the fastest way there is for it.
 
     Args:
-        scenario: One of ``SCENARIOS``, such as "smax/3m".
+        scenario: One of ``SCENARIOS``, such as "smax/3m", or the import path of a function that makes an environment of
+            your own (:mod:`environments.imported`), whose copies step one after the other.
         n_envs: Number of copies E, at least 1.
 
     Returns:
@@ -126,6 +128,8 @@ def make_vector_env(scenario: str, n_envs: int) -> VectorEnv:
         ValueError: If there is no such scenario, or ``n_envs`` is not positive.
         ImportError: If its simulator is not installed; the message says how to install it.
     """
+    if is_import_path(scenario):
+        return ParallelVectorEnv(functools.partial(make_imported, scenario), n_envs, scenario)
     family, name = split_scenario(scenario)
     if family == "smax":
         return smax.SmaxVector(name, n_envs)

@@ -5,8 +5,12 @@ import csv
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +143,20 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(update: int, here: Path,
     assert_same(resumed["state_dict"], expected["state_dict"])
     assert_same(resumed["optimizer_states"], expected["optimizer_states"])
     assert_same_metrics(metrics("runs/matrix/version_0"), metrics(whole))
+
+
+def test_a_killed_run_goes_on_in_another_process(here: Path, small: Path):
+    command = [sys.executable, "-m", "vgm2p_cli", "fit", "--config", str(small)]
+    environment = {**os.environ, "PYTHONPATH": str(CONFIG.parents[1]), "WANDB_MODE": "disabled"}
+    kill = ["--trainer.callbacks+=tests.interruption.Kill", "--trainer.callbacks.init_args.update=13"]
+    killed = subprocess.run([*command, *kill], env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert checkpoint("runs/matrix/version_0")["global_step"] == 13
+    subprocess.run([*command, "--ckpt_path", "last"], env=environment, capture_output=True, check=True)
+    subprocess.run(command, env=environment, capture_output=True, check=True)  # never interrupted
+    expected, resumed = checkpoint("runs/matrix/version_1"), checkpoint("runs/matrix/version_0")
+    assert_same(resumed["state_dict"], expected["state_dict"])
+    assert_same(resumed["optimizer_states"], expected["optimizer_states"])
 
 
 def test_a_finished_run_can_be_made_longer(here: Path, small: Path, whole: Path):
@@ -316,3 +334,23 @@ def test_the_command_is_ours():
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("not installed: pip install -e .")
     assert [(script.name, script.value) for script in scripts] == [("lightning", "vgm2p_cli:main")]
+
+
+def test_the_message_is_the_one_that_was_meant():
+    """A cause of ours explains; one that was replaced on purpose (``from None``) does not."""
+    from environments.registry import split_scenario
+    from vgm2p_cli import refusal
+
+    def replaced(cause: BaseException | None) -> BaseException:
+        try:
+            split_scenario("smax/3n")
+        except ValueError as error:
+            try:
+                raise KeyError("outer") from (error if cause else None)
+            except KeyError as outer:
+                return outer
+        raise AssertionError("refused")
+
+    explained, silent = refusal(replaced(ValueError())), refusal(replaced(None))
+    assert "did you mean smax/3m" in str(explained)
+    assert silent is None  # raised here, not by the project

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from environments import recording
+from environments import recording, vault_writer
 from environments.recording import record
 
 XOR, SPREAD, SMAX = "embedded/matrix/xor", "embedded/mpe/simple_spread", "embedded/smax/3m"
@@ -110,7 +110,7 @@ def test_smax_too_repeats_itself(tmp_path):
 
 def test_episodes_need_not_fill_the_rounds_or_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(recording, "COPIES", 4)
-    monkeypatch.setattr(recording, "STEPS_PER_WRITE", 60)
+    monkeypatch.setattr(vault_writer, "STEPS_PER_WRITE", 60)
     directory = small(SPREAD, tmp_path, episodes=6)
     index, leaves = read(directory)
     assert index == 6 * 25
@@ -129,7 +129,7 @@ def test_episodes_are_put_in_a_row():
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
 def test_interruption_leaves_nothing(tmp_path, monkeypatch, stop):
     monkeypatch.setattr(recording, "COPIES", 2)
-    monkeypatch.setattr(recording, "STEPS_PER_WRITE", 1)
+    monkeypatch.setattr(vault_writer, "STEPS_PER_WRITE", 1)
     play, calls = recording._play, []
 
     def interrupted(*args):
@@ -220,7 +220,7 @@ def test_missing_flashbax_is_noticed_before_the_work(tmp_path, monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(recording.importlib, "import_module", missing)
+    monkeypatch.setattr(vault_writer.importlib, "import_module", missing)
     with pytest.raises(ImportError, match=r"recording needs flashbax .* pip install '.\[record\]'"):
         small(XOR, tmp_path)
 
@@ -237,3 +237,27 @@ def test_impossible_requests(tmp_path):
     with pytest.raises(ValueError, match=r"a seed of at least 0 .* seed=-1"):
         small(XOR, tmp_path, seed=-1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_own_recordings(tmp_path):
+    player = recording.Player("anybody", lambda env: None, {})
+    for dataset, quality in ((XOR, "Own"), ("my/xor", "Own"), ("my/../xor", "Own"), ("my/matrix/xor", "a/b")):
+        with pytest.raises(
+            ValueError, match=f"'my/smax/3m', and the name of a quality, got '{dataset}' and '{quality}'"
+        ):
+            recording.record_team(dataset, quality, tmp_path, "matrix/xor", player)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lost_episodes_stop_a_recording(tmp_path, monkeypatch):
+    make = recording.make_vector_env
+
+    def breaking(scenario, n_envs):
+        env = make(scenario, n_envs)
+        step = env.step
+        monkeypatch.setattr(env, "step", lambda actions: step(actions)._replace(lost=np.array([True] * n_envs)))
+        return env
+
+    monkeypatch.setattr(recording, "make_vector_env", breaking)
+    with pytest.raises(RuntimeError, match=r"'matrix/xor' lost 4 episodes .* record again"):
+        small(XOR, tmp_path)
