@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 CACHE_FORMAT = 1
 SPARE_BYTES = 64 * 2**20  # left free on the disk beside the decoded data
+SMALL_BYTES = 32 * 2**20  # files up to this size stay mapped
 INDEX = "index.json"
 
 
@@ -56,6 +57,7 @@ class MappedColumns:
     def __init__(self, directory: Path, names: Sequence[str]) -> None:
         self._directory = directory
         self._maps: list[mmap.mmap] = []
+        self._floor = resident_file_bytes()
         self._places: dict[str, tuple[mmap.mmap, int]] = {}  # where each column lies
         self.arrays: Columns = {name: self._mapped(name) for name in names}
         size = sum(array.nbytes for array in self.arrays.values())
@@ -86,18 +88,23 @@ class MappedColumns:
                 mapped.madvise(mmap.MADV_WILLNEED, place, min(first + count * row, len(mapped)) - place)
 
     def release(self, above: int = 0) -> bool:
-        """Take all pages out of the process's memory; they stay in the system's file cache as long as there is room.
+        """Take mapped pages out of the process's memory; they stay in the system's file cache as long as there is room.
+
+        Small files stay mapped: what they take does not matter, and mapping their pages anew costs time.
 
         Args:
-            above: Do so only if all files that the process maps take more than this many bytes of its memory.
+            above: Do so only if files mapped by the process take so many bytes more of its memory than after the last
+                time: what others map, libraries say, does not count.
 
         Returns:
             Whether it was done.
         """
-        if above and resident_file_bytes() <= above:
+        if above and resident_file_bytes() - self._floor <= above:
             return False
         for mapped in self._maps:
-            mapped.madvise(mmap.MADV_DONTNEED)
+            if len(mapped) > SMALL_BYTES:
+                mapped.madvise(mmap.MADV_DONTNEED)
+        self._floor = resident_file_bytes()
         return True
 
     def _mapped(self, name: str) -> NDArray[Any]:

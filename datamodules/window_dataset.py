@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # What is small lies side by side, because each place in memory that a row is gathered from costs a cache miss
 REWARD, TERMINAL, TRUNCATION, ADVANTAGE, CREDITS = 0, 1, 2, 3, slice(4, None)
 DEVICE_MARGIN = 1.5  # memory of a device that must be free for each byte kept there: networks need some, too
-RESIDENT_BYTES = 2**28 + 2**27  # of mapped files, the libraries' included, before pages are given back
+RESIDENT_BYTES = 2**28  # of mapped pages before they are given back
 
 
 class WindowDataset(Dataset[TeamBatch]):

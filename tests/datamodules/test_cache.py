@@ -194,12 +194,22 @@ def test_killed_at_any_moment_the_next_start_finds_all_or_nothing(
     vault = write_vault(tmp_path, DATASET, "Mixed", make_leaves((50,) * 40, copies=2))
     context = forkserver()
     expected, generator, killed = read_vault(vault), random.Random(0), 0
-    for attempt in range(30):
-        directory, begun = tmp_path / f"cache{attempt % 3}", context.Event()
+
+    def start(directory: Path) -> Any:
+        begun = context.Event()
         process = context.Process(target=_open_in_small_pieces, args=(str(directory), str(vault), begun))
         process.start()
         assert begun.wait(60)
-        process.join(generator.random() * 0.2)
+        return process
+
+    undisturbed = start(tmp_path / "undisturbed")
+    clock = time.monotonic()
+    undisturbed.join()
+    duration = time.monotonic() - clock
+    for attempt in range(30):
+        directory = tmp_path / f"cache{attempt % 3}"
+        process = start(directory)
+        process.join(generator.random() * duration)
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
@@ -211,7 +221,7 @@ def test_killed_at_any_moment_the_next_start_finds_all_or_nothing(
             assert_same(stream, expected)
             assert sorted(path.name[:6] for path in directory.iterdir()) == [".lock", "steps-"]
             shutil.rmtree(directory)
-    assert killed >= 10
+    assert killed >= 5
     assert not caplog.records, "a killed process leaves nothing that looks damaged"
 
 

@@ -11,7 +11,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from datamodules import OfflineDataModule, TeamBatch
-from datamodules.window_dataset import OrderedLoader, WindowDataset
+from datamodules.window_dataset import RESIDENT_BYTES, OrderedLoader, WindowDataset
 from tests.datamodules.recordings import make_leaves, write_vault
 
 LENGTHS = (4, 1, 3, 2, 5, 2, 3, 4, 1, 5)
@@ -295,17 +295,20 @@ def test_memory_and_disk_serve_the_same_batches(quality: str, choice: dict[str, 
 
 
 def test_pages_are_given_back_while_batches_are_served(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    resident = iter(range(10**9, 10**12, RESIDENT_BYTES // 3))  # every batch maps a third of what may be mapped
+    released = []
+    monkeypatch.setattr("datamodules.cache.resident_file_bytes", lambda: next(resident))
     data = OfflineDataModule(DATASET, root=root, batch_size=4, validation_fraction=0.0, cache="disk")
-    monkeypatch.setattr("datamodules.cache.resident_file_bytes", lambda: asked.append(0) or 2**40)
-    served(data)  # 2 x 8 batches
-    assert len(asked) == 16
+    data.setup("fit")
     mapped = data._load()._mapped
     assert mapped is not None
-    assert mapped.release(above=1)
-    monkeypatch.setattr("datamodules.cache.resident_file_bytes", lambda: 0)
-    assert not mapped.release(above=1)
-    assert mapped.release()
+    release = mapped.release
+    monkeypatch.setattr(mapped, "release", lambda above: released.append(release(above)))
+    for _ in range(2):
+        list(data.train_dataloader())  # 8 batches
+    # The fourth reading is the first that is more than the limit above the one when the files were mapped; after a
+    # release, whose own reading is the new floor, it is the fourth again
+    assert released == [False, False, False, True] * 4
 
 
 @pytest.mark.parametrize("choice", [{}, {"first_episodes": 7}])

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,14 @@ def test_killed_at_any_moment_the_next_start_records_the_same(tmp_path: Path) ->
         return process
 
     whole = start(tmp_path / "whole")
+    clock = time.monotonic()
     whole.join()
+    duration = time.monotonic() - clock
     vault = Path(DATASET.rpartition("/")[0]) / "xor.vlt" / "Mixed"
     expected, generator, killed = digest(tmp_path / "whole" / vault), random.Random(0), 0
     for _ in range(30):
         process = start(tmp_path / "often")  # what is left over is there for the next one
-        process.join(generator.random() * 1.5)
+        process.join(generator.random() * duration)
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
