@@ -607,7 +607,7 @@ def _stored_leaves(directory: Path) -> list[str]:
         )
     try:
         metadata = json.loads((directory / "metadata.json").read_text())
-        version, names = metadata["version"], _leaf_names(metadata["structure_shape"])
+        version, names = float(metadata["version"]), _leaf_names(metadata["structure_shape"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"vault '{directory}': metadata.json is not what flashbax writes ({error!r}); copy the dataset again"

@@ -33,7 +33,7 @@ def assert_holds(vault: Path, leaves: dict[str, Any], steps: int) -> None:
 
 
 @pytest.mark.parametrize("flag_dtype", [bool, np.int32, np.float32])
-@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("copies", [1, 2, 5])
 def test_discrete_vaults_by_flashbax_come_back(copies: int, flag_dtype: Any, tmp_path: Path) -> None:
     leaves = make_leaves(LENGTHS, copies=copies, flag_dtype=flag_dtype)
     vault = write_vault(tmp_path, DATASET, "Mixed", leaves)
@@ -365,6 +365,15 @@ def test_foreign_metadata(metadata: str, message: str, tmp_path: Path) -> None:
     (vault / "metadata.json").write_text(metadata)
     with pytest.raises(ValueError, match=message):
         read_vault(vault)
+
+
+@pytest.mark.parametrize("version", [1, 1.0, 1.2, 1.9, "1.2"])
+def test_every_minor_version_is_read(version: Any, tmp_path: Path) -> None:
+    leaves = make_leaves(LENGTHS)
+    vault = write_vault(tmp_path, DATASET, "Mixed", leaves)
+    metadata = json.loads((vault / "metadata.json").read_text())
+    (vault / "metadata.json").write_text(json.dumps({**metadata, "version": version}))
+    assert_holds(vault, leaves, steps=8)
 
 
 def test_reading_needs_neither_jax_nor_flashbax(tmp_path: Path) -> None:
