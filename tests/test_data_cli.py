@@ -16,6 +16,7 @@ import pytest
 
 import data_cli
 from tests.datamodules.hub import Hub, serving
+from tests.datamodules.recordings import make_leaves, write_vault
 from vgm2p_cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -259,3 +260,65 @@ def test_record(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "record", "embedded/matrix/xor", "Mixed", "--root", "there", "--episodes", "20", "--seed", "3"])
     assert (here / "there/embedded/matrix/xor.vlt/Mixed/metadata.json").is_file()
     assert capsys.readouterr().out.strip().endswith("there/embedded/matrix/xor.vlt/Mixed")
+
+
+# Looking at vaults
+
+LENGTHS = (3, 1, 4)
+
+
+@pytest.fixture
+def vault(here: Path) -> Path:
+    return write_vault(here / "vaults", "my/game/map", "Mixed", make_leaves(LENGTHS))
+
+
+def test_info_describes_a_vault_by_name_and_by_place(
+    vault: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    printed = run("info my/game/map Mixed", capsys)
+    for words in ("my/game/map Mixed", "episodes     3", "steps        8", "length       2.7 steps, from 1 to 4"):
+        assert words in printed
+    assert "figure: vaults/.cache/my/game/map/Mixed/returns.png" in printed
+    assert (here / "vaults/.cache/my/game/map/Mixed/returns.png").read_bytes().startswith(b"\x89PNG")
+    assert sum(int(line.rsplit(" ", 1)[1]) for line in printed.splitlines() if " to " in line[:15]) == 3
+    again = run(f"info {vault} --figure own.svg", capsys)
+    assert "figure: own.svg" in again and Path("own.svg").is_file()
+
+
+def test_verify_says_what_is_wrong_and_leaves_with_1(vault: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    printed = run("verify my/game/map Mixed", capsys)
+    assert "3 episodes, 8 steps; good (there is nothing published to compare it with)" in printed
+    leaves = make_leaves(LENGTHS)
+    leaves["rewards"][0, 6, 1] = float("nan")
+    bad = write_vault(vault.parents[3], "my/game/map", "Bad", leaves)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        main(["data", "verify", str(bad)])
+    assert left.value.code == 1
+    printed = capsys.readouterr().out
+    assert "wrong: " in printed and "'rewards', got nan at copy 0, step 6" in printed and "NOT good" in printed
+    assert "'rewards', got nan" in refused("info my/game/map Bad", capsys)
+
+
+def test_a_vault_that_is_not_what_its_card_says(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_vault(here / "vaults", "og_marl/smac_v1/3m", "Good", make_leaves(LENGTHS))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["data", "verify", "og_marl/smac_v1/3m", "Good"])
+    printed = capsys.readouterr().out
+    assert "not as published: expected 'observations' of shape (1, 996366, 3, 30), found (1, 8, 3, 4)" in printed
+    assert "not as published: expected 43559 episodes in the first copy, found 3" in printed
+
+
+def test_export_writes_everything(vault: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert "out.npz: 8 steps, no critic has labelled them yet" in run("export my/game/map Mixed out.npz", capsys)
+    assert zipfile.is_zipfile("out.npz")
+    assert "expected a vault in" in refused("export my/game/map Nothing out.npz", capsys)
+    assert "ending in .npz" in refused("export my/game/map Mixed out.csv", capsys)
+
+
+def test_a_dataset_without_its_quality(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a dataset and its quality, got only 'embedded/smax/3m'" in refused("verify embedded/smax/3m", capsys)
