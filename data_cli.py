@@ -35,7 +35,8 @@ from datamodules.catalogue import (
 )
 from datamodules.download import fetch
 from datamodules.export import export
-from datamodules.offline import OfflineDataModule, out_of_range_rule
+from datamodules.finding import out_of_range_rule
+from datamodules.offline import OfflineDataModule
 from datamodules.vaults import is_vault
 from datamodules.verification import Report, inspect_vault
 from record_cli import record_dataset

@@ -17,7 +17,9 @@ from synthetic import SHAPES, Shape, labelled_windows, policy_stage, random_batc
 from timing import Quartiles, Work, arguments, ratios, table, take_turns
 
 from datamodules.batch import TeamBatch
-from datamodules.window_dataset import ShuffledBatches, TrainingLoader, WindowDataset
+from datamodules.loaders import TrainingLoader
+from datamodules.sampling import ShuffledBatches
+from datamodules.window_dataset import WindowDataset
 from lightning_modules.advantage_module import Stage
 from lightning_modules.networks.targets import polyak_update
 

@@ -14,28 +14,21 @@ from numpy.typing import NDArray
 
 from datamodules.batch import TeamBatch
 from datamodules.cache import decoded_bytes, fingerprint, open_cache, physical_memory
-from datamodules.catalogue import (
-    EMBEDDED,
-    check_embedded,
-    find,
-    is_published,
-    published_as,
-    qualities,
-    split_name,
-    vault_directory,
-)
-from datamodules.download import fetch
+from datamodules.catalogue import split_name, vault_directory
 from datamodules.episodes import episode_bounds, episode_lengths, episode_returns, held_out_episodes
+from datamodules.finding import check_available, obtain, out_of_range_rule
+from datamodules.loaders import OrderedLoader, TrainingLoader
 from datamodules.normalisation import Standardisation
-from datamodules.sampling import Batches, EpisodeBatches, check_subset, choose_episodes, return_weights
-from datamodules.vaults import OutOfRange, Stream, Vault, is_vault, read_vaults
-from datamodules.window_dataset import (
-    OrderedLoader,
+from datamodules.sampling import (
+    Batches,
+    EpisodeBatches,
     ShuffledBatches,
-    TrainingLoader,
-    WindowDataset,
-    check_reward_scale,
+    check_subset,
+    choose_episodes,
+    return_weights,
 )
+from datamodules.vaults import OutOfRange, Stream, Vault, read_vaults
+from datamodules.window_dataset import WindowDataset, check_reward_scale
 
 logger = logging.getLogger(__name__)
 
@@ -490,73 +483,6 @@ class OfflineDataModule(pl.LightningDataModule):
         """What the recorder wrote down about each vault; empty for vaults from elsewhere."""
         paths = (vault_directory(self.root, *source) / "recording.json" for source in self._sources)
         return [json.loads(path.read_text()) if path.is_file() else {} for path in paths]
-
-
-def check_available(root: Path, dataset: str, quality: str) -> None:
-    """Refuse, before anything runs, a vault that is not there and that can be neither recorded nor downloaded.
-
-    Args:
-        root: Directory of all vaults.
-        dataset: Name of the dataset.
-        quality: How well the recorded teams play.
-
-    Raises:
-        ValueError: If there is no such dataset or quality, with the nearest names.
-    """
-    if is_vault(vault_directory(root, dataset, quality)):
-        return
-    if dataset.startswith(f"{EMBEDDED}/"):
-        check_embedded(dataset, quality)
-    elif is_published(dataset) and qualities(dataset):
-        find(dataset, quality)
-
-
-def obtain(root: Path, dataset: str, quality: str, download: bool = True) -> Path:
-    """Find a vault, or record or download it.
-
-    Args:
-        root: Directory of all vaults.
-        dataset: Name of the dataset.
-        quality: How well the recorded teams play.
-        download: Whether a published dataset may be downloaded.
-
-    Returns:
-        The vault's directory.
-
-    Raises:
-        FileNotFoundError: If it is not there and can be neither recorded nor downloaded.
-    """
-    directory = vault_directory(root, dataset, quality)
-    if is_vault(directory):
-        return directory
-    if dataset.startswith(f"{EMBEDDED}/"):
-        from environments.recording import record  # only here: everything else works without a simulator
-
-        record(dataset, quality, root)
-        return directory
-    if download and is_published(dataset):
-        return fetch(dataset, quality, root)
-    vaults = (path.parent.relative_to(root) for path in root.glob("*/*/*.vlt/[!.]*/metadata.json"))
-    raise FileNotFoundError(
-        f"expected the vault of {dataset} ({quality}) in '{directory}', found none; "
-        f"put it there, choose one of those in '{root}' ({', '.join(sorted(map(str, vaults))) or 'none'})"
-        ", a published one (lightning data list), or an embedded dataset, for example embedded/smax/3m, which is "
-        "recorded on first use"
-    )
-
-
-def out_of_range_rule(dataset: str, quality: str) -> OutOfRange:
-    """How the catalogue says that continuous actions outside [-1, 1] are to be handled.
-
-    Args:
-        dataset: Name of the dataset.
-        quality: Its quality.
-
-    Returns:
-        "error" for datasets of which nothing is published.
-    """
-    card = published_as(dataset, quality)
-    return "error" if card is None else card.out_of_range
 
 
 def _split_vault_name(name: str) -> tuple[str, str]:

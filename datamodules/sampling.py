@@ -1,4 +1,4 @@
-"""Which episodes are used and how often: subsets of a recording, and batches that favour some of its episodes."""
+"""Which episodes are used, and which of their steps come in which order: subsets of a recording, and batches."""
 
 from typing import Protocol
 
@@ -17,6 +17,43 @@ class Batches(Protocol):
     def __getitem__(self, number: int) -> Tensor:
         """Starts of batch ``number``, shape (B,) int64."""
         ...
+
+
+class ShuffledBatches:
+    """An endless sequence of batches of starts, in which batch ``k`` depends on ``(seed, k)`` alone.
+
+    Epoch ``e`` is a random permutation of the starts, drawn from ``(seed, e)``, cut into equal pieces: they differ in
+    size by at most one, none is larger than ``batch_size``, and every start is served exactly once per epoch. Where an
+    epoch has no room for another full batch it is not topped up by a tiny one, whose gradient would be mostly noise.
+
+    Args:
+        starts: Rows to draw from, shape (K,) int64, at least one.
+        batch_size: Largest number of starts in a batch, at least 1.
+        seed: Not negative.
+
+    Raises:
+        ValueError: If there are no starts, ``batch_size`` is below 1 or ``seed`` negative.
+    """
+
+    def __init__(self, starts: Tensor, batch_size: int, seed: int) -> None:
+        if len(starts) == 0:
+            raise ValueError("expected at least one window to train on, got none; hold out fewer episodes")
+        check_batches(batch_size, seed)
+        self.seed = seed
+        self.per_epoch = -(-len(starts) // batch_size)
+        self._starts = starts
+        self._epoch = -1
+        self._order = starts
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Starts of batch ``number``, counted from the beginning of epoch 0, shape (B,) int64."""
+        epoch, place = divmod(number, self.per_epoch)
+        if epoch != self._epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self._starts))
+            self._order = self._starts[torch.from_numpy(order)]
+            self._epoch = epoch
+        first, behind = (len(self._order) * i // self.per_epoch for i in (place, place + 1))
+        return self._order[first:behind]
 
 
 class EpisodeBatches:

@@ -26,7 +26,7 @@ FOUNDATION = ("base", "advantage_module", "global_critic", "local_credit", "join
 # Module (the first pattern that fits) -> what of ours it may import.
 OURS: dict[str, tuple[str, ...]] = {
     "datamodules.batch": (),
-    "datamodules.offline": ("datamodules*", "environments.recording"),
+    "datamodules.finding": ("datamodules*", "environments.recording"),
     "datamodules*": ("datamodules*",),
     "environments*": ("environments*",),
     "lightning_modules.flows*": ("lightning_modules.flows*",),

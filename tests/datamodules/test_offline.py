@@ -11,7 +11,8 @@ import torch
 from jsonargparse import ArgumentParser
 
 from datamodules import OfflineDataModule, TeamBatch
-from datamodules.window_dataset import RESIDENT_BYTES, OrderedLoader, WindowDataset
+from datamodules.loaders import OrderedLoader
+from datamodules.window_dataset import RESIDENT_BYTES, WindowDataset
 from tests.datamodules.recordings import make_leaves, write_vault
 
 LENGTHS = (4, 1, 3, 2, 5, 2, 3, 4, 1, 5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.sampling import EpisodeBatches, choose_episodes, return_weights
+from datamodules.sampling import EpisodeBatches, ShuffledBatches, choose_episodes, return_weights
 
 BOUNDS = np.array([[0, 2], [2, 12], [20, 21]])  # episodes of 2, 10 and 1 steps
 
@@ -103,3 +103,34 @@ def test_a_random_share_depends_on_the_seed() -> None:
 def test_impossible_subsets(arguments: tuple[int | None, float, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         choose_episodes(RETURNS, *arguments, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "sizes"), [(10, 5, {5}), (10, 4, {3, 4}), (3, 8, {3}), (257, 256, {128, 129})]
+)
+def test_an_epoch_serves_every_start_once_in_even_batches(rows: int, batch_size: int, sizes: set[int]) -> None:
+    starts = torch.arange(100, 100 + rows)
+    batches = ShuffledBatches(starts, batch_size, seed=0)
+    for epoch in range(3):
+        pieces = [batches[epoch * batches.per_epoch + place] for place in range(batches.per_epoch)]
+        assert {len(piece) for piece in pieces} == sizes
+        assert torch.equal(torch.cat(pieces).sort().values, starts)
+
+
+def test_a_batch_depends_on_its_number_and_the_seed_only() -> None:
+    starts = torch.arange(50)
+    in_order = [ShuffledBatches(starts, 8, seed=1)[k] for k in range(21)]
+    batches = ShuffledBatches(starts, 8, seed=1)
+    for k in reversed(range(21)):
+        assert torch.equal(batches[k], in_order[k])
+    assert not torch.equal(in_order[0], in_order[7])  # another epoch, another order
+    assert not torch.equal(in_order[0], ShuffledBatches(starts, 8, seed=2)[0])
+
+
+def test_unusable_shuffled_batches() -> None:
+    with pytest.raises(ValueError, match="at least one window to train on"):
+        ShuffledBatches(torch.zeros(0, dtype=torch.int64), 2, 0)
+    with pytest.raises(ValueError, match="batch_size of at least 1"):
+        ShuffledBatches(torch.arange(3), 0, 0)
+    with pytest.raises(ValueError, match="seed of at least 0"):
+        ShuffledBatches(torch.arange(3), 2, -1)
