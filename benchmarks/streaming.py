@@ -16,6 +16,7 @@ import resource
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -84,54 +85,57 @@ def resident() -> dict[str, float]:
     return {name: kilobytes[name] / 2**20 for name in ("VmRSS", "RssAnon", "RssFile")}
 
 
-def main() -> None:
-    """Prints a table: what the process does, how fast, and how much memory it takes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gigabytes", type=float, default=20.0, help="decoded size of the recording, in GB")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long batches are drawn, for each size")
-    parser.add_argument("--directory", type=Path, help="where to write; by default the system's temporary directory")
-    options = parser.parse_args()
+def measure(root: Path, windows: int, length: int, seconds: float) -> None:
+    """Opens the recording, which decodes it the first time, draws batches and prints a row for both."""
     torch.set_num_threads(1)
-    steps = int(options.gigabytes * 2**30 / DECODED_STEP) // BLOCK * BLOCK
-    directory = Path(tempfile.mkdtemp(dir=options.directory))
-    print(f"`python benchmarks/streaming.py --gigabytes {options.gigabytes:g} --seconds {options.seconds:g}`\n")
-    print(f"{steps:,} steps, {steps * DECODED_STEP / 2**30:.1f} GB decoded\n")
-    print("| | speed | resident, GB | of which anonymous | of which file pages |\n|---|--:|--:|--:|--:|", flush=True)
 
     def row(name: str, speed: str) -> None:
-        print(f"| {name} | {speed} | " + " | ".join(f"{value:.2f}" for value in resident().values()) + " |", flush=True)
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        values = " | ".join(f"{value:.2f}" for value in (most, *resident().values()))
+        print(f"| {name} | {speed} | {values} |", flush=True)
 
+    data = OfflineDataModule(
+        DATASET, "Random", root, batch_size=windows, window=length, cache="disk", validation_fraction=0.01
+    )
+    began = time.perf_counter()
+    data.setup("fit")
+    row("opening", f"{time.perf_counter() - began:.1f} s")
+    batches, drawn = chain.from_iterable(repeat(data.train_dataloader())), 0
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        drawn += len(next(batches).rewards) * length
+    row(f"drawing {windows} x {length}", f"{drawn / (time.perf_counter() - began) / 1e6:.2f} million rows/s")
+
+
+def in_a_process(work: Callable[..., None], *arguments: object) -> None:
+    """Runs something in a process of its own, so that its memory is its own."""
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"{work.__name__} failed with exit code {process.exitcode}; its message is above")
+
+
+def main() -> None:
+    """Prints a table: what a process does, how fast, and how much memory it takes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=20.0, help="decoded size of the recording, in GB")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long batches are drawn, for each size")
+    parser.add_argument("--directory", type=Path, help="where to write; by default the system's temporary directory")
+    options = parser.parse_args()
+    steps = int(options.gigabytes * 2**30 / DECODED_STEP) // BLOCK * BLOCK
+    directory = Path(tempfile.mkdtemp(dir=options.directory))
     try:
         source, environment, scenario = DATASET.split("/")
         place = directory / source / environment / f"{scenario}.vlt" / "Random"
-        writer = multiprocessing.get_context("spawn").Process(target=write_vault, args=(place, steps))
-        writer.start()  # a process of its own: what is measured here is reading
-        writer.join()
-        size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-        row("the vault is written", f"{size / 2**30:.1f} GB compressed")
+        in_a_process(write_vault, place, steps)
+        size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) / 2**30
+        print(f"`python benchmarks/streaming.py --gigabytes {options.gigabytes:g} --seconds {options.seconds:g}`\n")
+        print(f"{steps:,} steps, {steps * DECODED_STEP / 2**30:.1f} GB decoded, a vault of {size:.1f} GB\n")
+        print("| | speed | resident at most, GB | now | of which anonymous | of which file pages |")
+        print("|---|--:|--:|--:|--:|--:|", flush=True)
         for windows, length in ((64, 9), (64, 20), (256, 2)):
-            data = OfflineDataModule(
-                DATASET, "Random", directory, batch_size=windows, window=length, cache="disk", validation_fraction=0.01
-            )
-            began = time.perf_counter()
-            data.setup("fit")
-            taken = time.perf_counter() - began
-            if length == 9:
-                most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-                speed = steps * DECODED_STEP / 1e6 / taken
-                row(f"decoding, at most {most:.2f} GB", f"{taken:.0f} s, {speed:.0f} MB/s")
-            else:
-                row("opening what was decoded", f"{taken:.1f} s")
-            batches, most, drawn = chain.from_iterable(repeat(data.train_dataloader())), 0.0, 0
-            began = time.perf_counter()
-            while time.perf_counter() - began < options.seconds:
-                for _ in range(20):
-                    drawn += len(next(batches).rewards) * length
-                most = max(most, resident()["VmRSS"])
-            speed = drawn / (time.perf_counter() - began)
-            row(f"drawing {windows} x {length}, at most {most:.2f} GB", f"{speed / 1e6:.2f} million rows/s")
-            del data, batches
-        print(f"\nlargest resident memory ever: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
+            in_a_process(measure, directory, windows, length, options.seconds)
     finally:
         shutil.rmtree(directory)
 
