@@ -150,7 +150,10 @@ class StageSwitch(Callback):
             batches = self._batches(module, data, "advantages")
             one_step = torch.cat([module.advantages(batch)[:, 0].float().cpu() for batch in batches])
         advantages: NDArray[np.float32] = module.accumulate(one_step, torch.from_numpy(data.ends)).numpy()
-        save_advantages(data.derived_dir, advantages_key(module, data), advantages)
+        try:
+            save_advantages(data.derived_dir, advantages_key(module, data), advantages)
+        except OSError as error:  # no reason to lose the run: whoever needs them later computes them again
+            rank_zero_warn(f"the advantages could not be stored ({error}); set data.init_args.cache_dir elsewhere")
         data.set_advantages(advantages)
         self._labelled = True
         return advantages

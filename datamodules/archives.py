@@ -61,6 +61,7 @@ def unpack(file: Path, vault_name: str, directory: Path, leave_out: frozenset[st
             members = [member for member in _checked(archive, file, vault_name) if member.quality not in leave_out]
             _check_room(members, directory)
             _write(archive, members, directory, vault_name)
+    # zipfile raises NotImplementedError for a compression that it does not know, which a flipped bit can ask for
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DamagedArchiveError(f"the archive '{file.name}' is damaged: {type(error).__name__}: {error}") from error
 

@@ -38,7 +38,8 @@ class TeamBatch(NamedTuple):
         terminals: (B, T) bool. True where the task ended at this step for any agent; there is no value behind it.
         truncations: (B, T) bool. True where the episode was cut off at this step for any agent, for example by a step
             limit.
-        legal_actions: What each agent was allowed to do, (B, T, N, A) bool; all True if continuous.
+        legal_actions: What each agent was allowed to do, (B, T, N, A) bool. If continuous True, but for entries that
+            only pad the action of an agent with fewer of them.
         advantages: Advantage of the joint action, (B, T) float32; NaN until the data has been labelled.
         credits: Each agent's share in that advantage, (B, T, N) float32; NaN until an algorithm has found it.
         valid: (B, T) bool. False on padding; every mean over a batch leaves those positions out.

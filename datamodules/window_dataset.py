@@ -156,6 +156,8 @@ class WindowDataset(Dataset[TeamBatch]):
         Raises:
             ValueError: If the device has not enough free memory.
         """
+        if device == self._device:
+            return
         fields = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         needed = sum(field.nbytes for field in fields.values())
         if device.type == "cuda" and (free := torch.cuda.mem_get_info(device)[0]) < needed * DEVICE_MARGIN:

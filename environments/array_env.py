@@ -1,6 +1,6 @@
 """Environments written as arrays: all copies are one computation, and one copy is the special case E = 1."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,7 +10,7 @@ from environments.team_env import Array, Moment, TeamEnv
 from environments.vector import VectorStep, check_actions, check_seeds
 
 
-class ArrayVector:
+class ArrayVector(ABC):
     """E copies of an environment as arrays; a ``VectorEnv``.
 
     A family says how all copies start and how they go on; this class checks what comes in and keeps finished copies as
@@ -95,7 +95,7 @@ class ArrayVector:
         self._now = VectorStep(*(_chosen(before.finished, *both) for both in zip(before, after, strict=True)))
         return self._now.copied()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (not abstract: arrays need no closing)
         """Nothing to give back."""
 
     def _shown(

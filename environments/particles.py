@@ -26,6 +26,7 @@ Differences from the original:
     - OG-MARL's wrapper of OMAR's spread plays 26 steps; here, as in the data, it is 25.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -138,13 +139,13 @@ class ParticleVector(ArrayVector):
         position = generator.uniform(-1.0, 1.0, self._position.shape[1:])
         return position, generator.uniform(-0.9, 0.9, self._landmarks.shape[1:])
 
+    @abstractmethod
     def _observe(self) -> Floats:
         """Observations, (E, N, O)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rewards(self) -> Floats:
         """Rewards, (E, N)."""
-        raise NotImplementedError
 
     def _start(self, seeds: NDArray[np.uint32]) -> VectorStep:
         """Place everything as mpe2 does with these seeds."""

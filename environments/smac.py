@@ -26,6 +26,7 @@ Differences from the original:
 
 import copy
 import importlib
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,9 @@ class Smac(TeamEnv):
             can_be_won=True,
         )
 
+    @abstractmethod
     def _make(self, seed: int | None) -> Any:
         """SMAC's environment."""
-        raise NotImplementedError
 
     def _start(self, seed: int) -> Moment:
         """Begin a battle, in a game of its own if it is the first or if asked for."""

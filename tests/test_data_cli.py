@@ -189,12 +189,16 @@ def test_list_without_a_result(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(printed.out.splitlines()) == 1
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_has_seen_enough_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     ours, theirs = os.pipe()
     os.close(ours)  # as `head` does
     with open(theirs, "w") as stdout, monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", stdout)
         data_cli.show("x" * 10**6)
+        assert os.path.samestat(os.fstat(theirs), os.stat(os.devnull)), "what follows goes nowhere, without complaint"
+    assert capfd.readouterr().err == ""
 
 
 # fetch and record

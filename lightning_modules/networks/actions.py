@@ -31,14 +31,14 @@ def decode_actions(vectors: Tensor, legal_actions: Tensor, discrete: bool) -> Te
 
     Args:
         vectors: (…, A).
-        legal_actions: (…, A) bool; ignored when continuous.
+        legal_actions: (…, A) bool; when continuous False where an entry only pads the action, which becomes 0.
         discrete: Whether to choose a number (argmax over legal entries) or to clip to [-1, 1].
 
     Returns:
         (…) int64 when discrete, else (…, A).
     """
     if not discrete:
-        return vectors.clamp(-1.0, 1.0)
+        return vectors.clamp(-1.0, 1.0).masked_fill(~legal_actions, 0.0)
     return mask_illegal(vectors, legal_actions).argmax(dim=-1)
 
 

@@ -114,7 +114,9 @@ class ActionHead(nn.Module):
             return logs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         log_std = self.log_std.clamp(-5.0, 2.0)
         standard = (actions - output) / log_std.exp()
-        return -(standard.square() / 2 + log_std + math.log(2 * math.pi) / 2).sum(dim=-1)
+        entries = standard.square() / 2 + log_std + math.log(2 * math.pi) / 2
+        # What only pads an action is always the same, and would drive the deviation that agents share to 0
+        return -entries.masked_fill(~legal_actions, 0.0).sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class HeadPolicy:
             if self.sample:
                 std = self.network.log_std.clamp(-5.0, 2.0).exp()
                 output = output + std * _normal(output.shape, output, generator)
-            return output.clamp(-1.0, 1.0), None
+            return decode_actions(output, legal_actions, discrete=False), None
         logits = mask_illegal(output, legal_actions)
         if not self.sample:
             return logits.argmax(dim=-1), None

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_modules.advantage_module import Stage, require
+from lightning_modules.advantage_module import Stage
 from lightning_modules.joint_steps import joint_steps
 from tests.lightning_modules.batches import (
     default_dtype,
@@ -272,6 +272,9 @@ def test_impossible_options_are_refused(option, match):
 
 
 def test_possible_ends_of_ranges_are_accepted():
-    make_awr(discount=1.0, trace_decay=0.0, advantage_trace_decay=1.0, critic_target_rate=1.0, steps_per_update=1)
-    make_awr(discount=0.0, trace_decay=1.0, critic="omiga", advantage_estimate="q")
-    require(True, "anything", "anything", 0)
+    high = make_awr(
+        discount=1.0, trace_decay=0.0, advantage_trace_decay=1.0, critic_target_rate=1.0, steps_per_update=1
+    )
+    assert (high.global_critic.discount, high.advantage_trace_decay, high.steps_per_update) == (1.0, 1.0, 1)
+    low = make_awr(discount=0.0, trace_decay=1.0, critic="omiga", advantage_estimate="q")
+    assert (low.global_critic.discount, low.advantage_estimate) == (0.0, "q")

@@ -325,3 +325,24 @@ def test_only_a_continuous_head_learns_its_deviation():
 
 def test_a_policy_has_no_memory():
     assert head_policy().initial_state(3) is None and flow_policy().initial_state(3) is None
+
+
+def test_what_only_pads_a_continuous_action_is_neither_learned_nor_executed():
+    head = ActionHead(2, 3, 2, False, (4,)).double()
+    obs = torch.randn((5, 2, 3), generator=generator(), dtype=torch.float64)
+    whole = torch.ones((5, 2, 2), dtype=torch.bool)
+    padded = whole.clone()
+    padded[:, 1, 1] = False  # the second agent has one entry only
+    actions = torch.full((5, 2, 2), 0.5, dtype=torch.float64)
+    other = actions.clone()
+    other[:, 1, 1] = -0.9
+    assert torch.equal(head.log_prob(obs, actions, padded), head.log_prob(obs, other, padded))
+    assert not torch.equal(head.log_prob(obs, actions, whole), head.log_prob(obs, other, whole))
+    assert torch.equal(head.log_prob(obs, actions, padded)[:, 0], head.log_prob(obs, actions, whole)[:, 0])
+    (gradient,) = torch.autograd.grad(head.log_prob(obs, actions, padded)[:, 1].sum(), head.log_std)
+    assert gradient[0] != 0 and gradient[1] == 0
+    for policy in (HeadPolicy(head), HeadPolicy(head, sample=False)):
+        chosen, _ = policy.act(obs, padded, None, generator())
+        everything, _ = policy.act(obs, whole, None, generator())
+        assert torch.equal(chosen, everything.masked_fill(~padded, 0.0))
+        assert (everything[:, 1, 1] != 0).all()
