@@ -93,6 +93,16 @@ def test_a_later_process_has_the_same_labels(stored: bool, data: OfflineDataModu
     assert torch.equal(batch.credits, batch_again.credits)
 
 
+def test_a_run_goes_on_where_advantages_cannot_be_stored(data: OfflineDataModule):
+    data.derived_dir.parent.mkdir(parents=True, exist_ok=True)
+    data.derived_dir.write_text("a file where a directory should be")
+    module = make_module()
+    with pytest.warns(UserWarning, match=r"could not be stored .*; set data.init_args.cache_dir elsewhere"):
+        make_trainer(6).fit(module, data)
+    assert module.stage == Stage.POLICY
+    assert np.isfinite(data.advantages).all()
+
+
 def test_algorithms_of_one_stage_are_left_alone(data: OfflineDataModule):
     module = BC(2, 1, 1, 2, True, hidden_dims=[4])
     make_trainer(3).fit(module, data)
