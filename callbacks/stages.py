@@ -148,7 +148,7 @@ class StageSwitch(Callback):
         """Computes, stores and serves the advantages of all recorded steps, (L,)."""
         with evaluating(module):
             batches = self._batches(module, data, "advantages")
-            one_step = torch.cat([module.advantages(batch)[:, 0].float().cpu() for batch in batches])
+            one_step = torch.cat([module.advantages(batch)[batch.valid[:, :-1]].float().cpu() for batch in batches])
         advantages: NDArray[np.float32] = module.accumulate(one_step, torch.from_numpy(data.ends)).numpy()
         try:
             save_advantages(data.derived_dir, advantages_key(module, data), advantages)
@@ -189,7 +189,8 @@ class StageSwitch(Callback):
 
     def _batches(self, module: AdvantageModule, data: OfflineDataModule, doing: str) -> Iterator[TeamBatch]:
         """All recorded steps on the module's device, with a progress bar."""
-        for batch in tqdm(data.all_batches(self.batch_size), desc=doing, unit=" batches", leave=False):
+        batches = data.all_batches(self.batch_size, whole_episodes=module.recurrent)
+        for batch in tqdm(batches, desc=doing, unit=" batches", leave=False):
             yield module.prepared(batch)
 
     def _describe(self, trainer: Trainer, module: AdvantageModule, name: str, values: NDArray[np.float32]) -> None:

@@ -185,8 +185,9 @@ class OfflineDataModule(pl.LightningDataModule):
         return self.val_dataloader()
 
     def predict_dataloader(self) -> OrderedLoader:
-        """Every recorded step in order, training and held-out ones."""
-        return OrderedLoader(self._load(), torch.arange(len(self._load())), self.batch_size)
+        """Every recorded step in order, training and held-out ones; whole episodes for policies that remember."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return self.all_batches(self.batch_size, whole_episodes=getattr(module, "recurrent", False))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream of training batches stands; Lightning writes it into the checkpoint.
@@ -384,17 +385,23 @@ class OfflineDataModule(pl.LightningDataModule):
         """
         self._load().set_credits(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)))
 
-    def all_batches(self, batch_size: int) -> Iterable[TeamBatch]:
-        """Every recorded step once and in order, as position 0 of windows of length 2.
+    def all_batches(self, batch_size: int, whole_episodes: bool = False) -> OrderedLoader:
+        """Every recorded step once and in order, as the valid learning steps of the windows.
 
         Args:
             batch_size: Number of steps in a batch; the last one may be smaller.
+            whole_episodes: Windows are whole episodes, for networks that remember, as many as make up a batch (padding
+                included), at least one. Otherwise windows have length 2, and a step is at position 0.
 
         Returns:
             An iterable with a length (the number of batches), which may be iterated again.
         """
         windows = self._load()
-        return OrderedLoader(windows, torch.arange(len(windows)), batch_size, window=2)
+        if not whole_episodes:
+            return OrderedLoader(windows, torch.arange(len(windows)), batch_size, window=2)
+        longest = int(episode_lengths(self.episode_bounds).max())
+        first_steps = torch.from_numpy(self.episode_bounds[:, 0])
+        return OrderedLoader(windows, first_steps, max(1, batch_size // longest), window=longest + 1)
 
     def held_out_batches(self, batch_size: int, most: int) -> Iterable[TeamBatch]:
         """Windows of the held-out episodes, in order; none if no episodes are held out.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair
+from lightning_modules.base import OfflineModule, TargetPair, require
 from lightning_modules.global_critic import AdvantageEstimate, ExpectileCritic, GlobalCritic, OmigaCritic, ValueCritic
 from lightning_modules.joint_steps import JointSteps, joint_steps
 from lightning_modules.local_credit import LocalCredit
@@ -23,6 +23,7 @@ from lightning_modules.losses.advantage import generalised_advantages
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import td_mask
 from lightning_modules.networks.critics import MixerKind
+from lightning_modules.networks.encoders import EncoderKind
 
 CreditKind = Literal["local", "joint"]
 
@@ -69,6 +70,9 @@ class AdvantageModule(OfflineModule):
         steps_per_update: Recorded joint steps of a policy update, drawn from the batch; null takes all of them. A
             policy update costs several times a critic update, so that the critic can use larger batches.
         standardise: Whether networks see observations and states with mean 0 and standard deviation 1 in each entry.
+        encoder: Whether critic, credit and policy see the present (``mlp``) or remember (``gru``); the critic of the
+            state remembers states. Sequences are as long as ``data.window``.
+        memory_dim: Size of the memory.
 
     Raises:
         ValueError: If a number is outside its range, or ``q`` is asked of a critic without a Q.
@@ -103,8 +107,10 @@ class AdvantageModule(OfflineModule):
         critic_target_rate: float = 0.01,
         steps_per_update: int | None = 256,
         standardise: bool = False,
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
-        super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete, standardise)
+        super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete, standardise, encoder, memory_dim)
         require(critic_updates >= 1, "critic_updates", "at least 1", critic_updates)
         require(credit_updates >= 1, "credit_updates", "at least 1", credit_updates)
         require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
@@ -128,7 +134,7 @@ class AdvantageModule(OfflineModule):
         self.register_buffer("signal_mean", torch.zeros(()))
         self.register_buffer("signal_std", torch.ones(()))
         shape = (n_agents, obs_dim, state_dim, action_dim, discrete)
-        common = (discount, trace_decay, critic_target_rate)
+        common: Any = (discount, trace_decay, critic_target_rate, encoder, memory_dim)
         self.global_critic: GlobalCritic
         if critic == "value":
             self.global_critic = ValueCritic(*shape[2:], critic_hidden_dims, expectile, *common)
@@ -138,7 +144,16 @@ class AdvantageModule(OfflineModule):
             self.global_critic = OmigaCritic(*shape, critic_hidden_dims, omiga_temperature, *common)
 
         self.local_credit = (
-            LocalCredit(n_agents, obs_dim, action_dim, discrete, credit_hidden_dims, critic_target_rate)
+            LocalCredit(
+                n_agents,
+                obs_dim,
+                action_dim,
+                discrete,
+                credit_hidden_dims,
+                critic_target_rate,
+                encoder=encoder,
+                memory_dim=memory_dim,
+            )
             if credit == "local"
             else None
         )
@@ -293,15 +308,3 @@ class AdvantageModule(OfflineModule):
             "advantage_square": masked_mean(advantages.square(), usable),
             "positive_share": masked_mean((advantages > 0).float(), usable),
         }
-
-
-def require(holds: bool, name: str, expected: str, got: object) -> None:
-    """Refuses an impossible option before anything runs.
-
-    Raises:
-        ValueError: If ``holds`` is false.
-    """
-    if not holds:
-        raise ValueError(
-            f"{name} must be {expected}, got {got!r}; change it under model.init_args in the configuration"
-        )

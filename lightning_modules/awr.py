@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.advantage_module import AdvantageModule, CreditKind, require
+from lightning_modules.advantage_module import AdvantageModule, CreditKind
+from lightning_modules.base import require
 from lightning_modules.joint_steps import joint_steps
 from lightning_modules.losses.advantage import exponential_weights
 from lightning_modules.networks.policies import ActionHead, HeadPolicy
@@ -49,7 +50,8 @@ class AWR(AdvantageModule):
         require(maximum_weight > 0, "maximum_weight", "above 0", maximum_weight)
         self.inverse_temperature, self.maximum_weight = inverse_temperature, maximum_weight
         self.learning_rate = learning_rate
-        self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, self.discrete, hidden_dims)
+        shape = (self.n_agents, self.obs_dim, self.action_dim, self.discrete)
+        self.head = ActionHead(*shape, hidden_dims, self.encoder, self.memory_dim)
 
     @property
     def policy(self) -> HeadPolicy:
@@ -67,7 +69,7 @@ class AWR(AdvantageModule):
     def policy_losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Weighted negative log-likelihood over steps and agents."""
         steps = joint_steps(batch, self.steps_per_update, generator)
-        logs = self.head.log_prob(steps.obs, steps.actions, steps.legal_actions)  # (M, N)
+        logs = self.head.log_prob(steps.features(self.head.encoder), steps.actions, steps.legal_actions)  # (M, N)
         scaled = self.signal(steps) / self.signal_std
         weights = exponential_weights(scaled, 1 / max(self.inverse_temperature, 1e-8), self.maximum_weight)
         return {"policy": -(weights * logs).mean()}

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from datamodules.batch import TeamBatch
+from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.policies import Policy, StandardisedPolicy
 from lightning_modules.networks.targets import polyak_update
 
@@ -40,6 +41,12 @@ class OfflineModule(LightningModule):
         discrete: Whether actions are choices; linked from the data.
         standardise: Whether networks see observations and states with mean 0 and standard deviation 1 in each entry,
             as measured over the training steps; the numbers are part of the checkpoint.
+        encoder: Whether agents' networks see the present observation (``mlp``) or remember (``gru``). Sequences of
+            training are as long as ``data.window``; when acting, the memory begins with the episode.
+        memory_dim: Size of the memory.
+
+    Raises:
+        ValueError: If ``memory_dim`` is below 1.
     """
 
     obs_mean: Tensor
@@ -48,9 +55,19 @@ class OfflineModule(LightningModule):
     state_std: Tensor
 
     def __init__(
-        self, n_agents: int, obs_dim: int, state_dim: int, action_dim: int, discrete: bool, standardise: bool = False
+        self,
+        n_agents: int,
+        obs_dim: int,
+        state_dim: int,
+        action_dim: int,
+        discrete: bool,
+        standardise: bool = False,
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__()
+        require(memory_dim >= 1, "memory_dim", "at least 1", memory_dim)
+        self.encoder, self.memory_dim = encoder, memory_dim
         self.n_agents, self.obs_dim, self.state_dim = n_agents, obs_dim, state_dim
         self.action_dim, self.discrete = action_dim, discrete
         self.standardise = standardise
@@ -58,6 +75,11 @@ class OfflineModule(LightningModule):
             for name, size in (("obs", obs_dim), ("state", state_dim)):
                 self.register_buffer(f"{name}_mean", torch.zeros(size))
                 self.register_buffer(f"{name}_std", torch.ones(size))
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether agents remember, so that whoever labels or predicts recorded steps has to serve whole episodes."""
+        return self.encoder == "gru"
 
     @abstractmethod
     def losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -145,14 +167,15 @@ class OfflineModule(LightningModule):
         self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: TeamBatch, batch_idx: int) -> Tensor:
-        """The policy's actions at the recorded observations, (B, N) or (B, N, A)."""
+        """The policy's actions at the recorded observations, one row per valid learning step: (M, N) or (M, N, A)."""
         batch = self.prepared(batch)
         generator = torch.Generator(self.device).manual_seed(batch_idx)
-        policy = self.policy
-        actions, _ = policy.act(
-            batch.obs[:, 0], batch.legal_actions[:, 0], policy.initial_state(len(batch.obs)), generator
-        )
-        return actions
+        policy, steps = self.policy, []
+        state = policy.initial_state(len(batch.obs))
+        for step in range(batch.obs.shape[1] - 1 if self.recurrent else 1):
+            actions, state = policy.act(batch.obs[:, step], batch.legal_actions[:, step], state, generator)
+            steps.append(actions)
+        return torch.stack(steps, dim=1)[batch.valid[:, : len(steps)]]
 
     def update_generator(self) -> torch.Generator:
         """Randomness of the current update, from the run's seed and the number of updates done."""
@@ -168,3 +191,15 @@ class OfflineModule(LightningModule):
         super().optimizer_step(*args, **kwargs)
         for source, target, rate in self.target_pairs():
             polyak_update(source, target, rate)
+
+
+def require(holds: bool, name: str, expected: str, got: object) -> None:
+    """Refuses an impossible option before anything runs.
+
+    Raises:
+        ValueError: If ``holds`` is false.
+    """
+    if not holds:
+        raise ValueError(
+            f"{name} must be {expected}, got {got!r}; change it under model.init_args in the configuration"
+        )

@@ -11,14 +11,15 @@ from torch import Tensor
 from datamodules.batch import TeamBatch
 from lightning_modules.base import OfflineModule
 from lightning_modules.joint_steps import joint_steps
+from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.policies import ActionHead, HeadPolicy
 
 
 class BC(OfflineModule):
     """Clones the behaviour: L = -E log π(a_i | o_i), categorical for choices, Gaussian with tanh mean otherwise.
 
-    Differences from OG-MARL's baseline (https://github.com/instadeepai/og-marl): no recurrence, illegal actions are
-    masked in training too, and continuous actions have a learned deviation (there: squared error).
+    Differences from OG-MARL's baseline (https://github.com/instadeepai/og-marl): memory is an option (``encoder``),
+    illegal actions are masked in training too, and continuous actions have a learned deviation (there: squared error).
 
     Args:
         n_agents: Number of agents N; linked from the data.
@@ -30,6 +31,8 @@ class BC(OfflineModule):
         learning_rate: Adam's step size.
         steps_per_update: Recorded joint steps of an update, drawn from the batch; null takes all of them.
         standardise: Whether networks see observations with mean 0 and standard deviation 1 in each entry.
+        encoder: Whether agents act on the present observation (``mlp``) or remember (``gru``).
+        memory_dim: Size of the memory.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class BC(OfflineModule):
         learning_rate: float = 3e-4,
         steps_per_update: int | None = 256,
         standardise: bool = False,
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
-        super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete, standardise)
+        super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete, standardise, encoder, memory_dim)
         self.save_hyperparameters()
         self.learning_rate, self.steps_per_update = learning_rate, steps_per_update
-        self.head = ActionHead(n_agents, obs_dim, action_dim, discrete, hidden_dims)
+        self.head = ActionHead(n_agents, obs_dim, action_dim, discrete, hidden_dims, encoder, memory_dim)
 
     @property
     def policy(self) -> HeadPolicy:
@@ -65,4 +70,5 @@ class BC(OfflineModule):
     def losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Negative log-likelihood over steps and agents."""
         steps = joint_steps(batch, self.steps_per_update, generator)
-        return {"policy": -self.head.log_prob(steps.obs, steps.actions, steps.legal_actions).mean()}
+        logs = self.head.log_prob(steps.features(self.head.encoder), steps.actions, steps.legal_actions)
+        return {"policy": -logs.mean()}

@@ -17,6 +17,7 @@ from lightning_modules.losses.soft_value import soft_value_loss
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
 from lightning_modules.networks.actions import encode_actions
 from lightning_modules.networks.critics import Ensemble, JointActionValue, LocalValue, MixerKind, StateValue
+from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.mixers import LinearMixer
 from lightning_modules.networks.targets import target_copy
 
@@ -108,6 +109,8 @@ class ValueCritic(GlobalCritic):
         discount: γ.
         trace_decay: λ.
         target_rate: Rate of the target network.
+        encoder: Whether the network sees the present state (``mlp``) or remembers (``gru``).
+        memory_dim: Size of the memory.
     """
 
     def __init__(
@@ -120,10 +123,12 @@ class ValueCritic(GlobalCritic):
         discount: float,
         trace_decay: float,
         target_rate: float,
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__(action_dim, discrete, discount, trace_decay, target_rate)
         self.expectile = expectile
-        self.value = StateValue(state_dim, hidden_dims)
+        self.value = StateValue(state_dim, hidden_dims, encoder, memory_dim)
         self.target_value = target_copy(self.value)
 
     def losses(self, batch: TeamBatch) -> dict[str, Tensor]:
@@ -166,6 +171,8 @@ class ExpectileCritic(GlobalCritic):
         discount: γ.
         trace_decay: λ.
         target_rate: Rate of the target networks.
+        encoder: Whether networks see the present (``mlp``) or remember (``gru``).
+        memory_dim: Size of the memory.
     """
 
     def __init__(
@@ -182,14 +189,17 @@ class ExpectileCritic(GlobalCritic):
         discount: float,
         trace_decay: float,
         target_rate: float,
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__(action_dim, discrete, discount, trace_decay, target_rate)
         self.expectile = expectile
         members = [
-            JointActionValue(n_agents, obs_dim, state_dim, action_dim, hidden_dims, mixer) for _ in range(n_critics)
+            JointActionValue(n_agents, obs_dim, state_dim, action_dim, hidden_dims, mixer, encoder, memory_dim)
+            for _ in range(n_critics)
         ]
         self.q = Ensemble(members)
-        self.value = StateValue(state_dim, hidden_dims)
+        self.value = StateValue(state_dim, hidden_dims, encoder, memory_dim)
         self.target_q, self.target_value = target_copy(self.q), target_copy(self.value)
 
     def losses(self, batch: TeamBatch) -> dict[str, Tensor]:
@@ -243,6 +253,8 @@ class OmigaCritic(GlobalCritic):
         discount: γ.
         trace_decay: λ.
         target_rate: Rate of the target networks.
+        encoder: Whether networks see the present (``mlp``) or remember (``gru``).
+        memory_dim: Size of the memory.
     """
 
     def __init__(
@@ -257,11 +269,13 @@ class OmigaCritic(GlobalCritic):
         discount: float,
         trace_decay: float,
         target_rate: float,
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__(action_dim, discrete, discount, trace_decay, target_rate)
         self.temperature = temperature
-        self.q = LocalValue(n_agents, obs_dim, action_dim, hidden_dims)
-        self.value = LocalValue(n_agents, obs_dim, 0, hidden_dims)
+        self.q = LocalValue(n_agents, obs_dim, action_dim, hidden_dims, encoder, memory_dim)
+        self.value = LocalValue(n_agents, obs_dim, 0, hidden_dims, encoder, memory_dim)
         self.mixer = LinearMixer(n_agents, state_dim)
         self.target_q, self.target_value = target_copy(self.q), target_copy(self.value)
         self.target_mixer = target_copy(self.mixer)

@@ -1,4 +1,4 @@
-"""Windows without their order: the recorded joint steps that a memoryless policy learns from."""
+"""Windows without their order: the recorded joint steps that a policy learns from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
+from lightning_modules.networks.encoders import Encoder
 
 
 class JointSteps(NamedTuple):
@@ -20,6 +21,8 @@ class JointSteps(NamedTuple):
         legal_actions: (M, N, A) bool.
         advantages: (M,).
         credits: (M, N).
+        windows: Observations of the windows that the steps are from, (B, T, N, O): what was seen before them.
+        position: Where in the windows each step is, (M,) int64, numbering all B * T positions.
     """
 
     obs: Tensor
@@ -28,6 +31,15 @@ class JointSteps(NamedTuple):
     legal_actions: Tensor
     advantages: Tensor
     credits: Tensor
+    windows: Tensor
+    position: Tensor
+
+    def features(self, encoder: Encoder) -> Tensor:
+        """What a network knows at each step, (M, N, F); with a memory, from the window's first step on."""
+        if not encoder.recurrent:
+            features: Tensor = encoder(self.obs)
+            return features
+        return _pick(encoder(self.windows), self.position)
 
 
 def joint_steps(batch: TeamBatch, most: int | None = None, generator: torch.Generator | None = None) -> JointSteps:
@@ -48,7 +60,9 @@ def joint_steps(batch: TeamBatch, most: int | None = None, generator: torch.Gene
     width = batch.obs.shape[1]
     position = usable // (width - 1) * width + usable % (width - 1)  # numbering with T columns instead of T-1
 
-    def pick(field: Tensor) -> Tensor:
-        return field.flatten(0, 1).index_select(0, position)
+    fields = {name: _pick(getattr(batch, name), position) for name in JointSteps._fields[:-2]}
+    return JointSteps(**fields, windows=batch.obs, position=position)
 
-    return JointSteps(*(pick(getattr(batch, name)) for name in JointSteps._fields))
+
+def _pick(field: Tensor, position: Tensor) -> Tensor:
+    return field.flatten(0, 1).index_select(0, position)

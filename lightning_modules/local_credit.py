@@ -12,6 +12,7 @@ from lightning_modules.joint_steps import JointSteps
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.networks.actions import mask_illegal
 from lightning_modules.networks.critics import LocalActionValue, LocalValue
+from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.policies import ActionHead, HeadPolicy
 from lightning_modules.networks.targets import target_copy
 
@@ -37,6 +38,8 @@ class LocalCredit(nn.Module):
         hidden_dims: Widths of the hidden blocks.
         target_rate: Rate of the averaged copies that answer.
         n_samples: For continuous actions, draws from β that stand for the sum over actions.
+        encoder: Whether agents answer for the present observation (``mlp``) or remember (``gru``).
+        memory_dim: Size of the memory.
     """
 
     def __init__(
@@ -48,12 +51,14 @@ class LocalCredit(nn.Module):
         hidden_dims: Sequence[int],
         target_rate: float,
         n_samples: int = 16,
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         self.discrete, self.target_rate, self.n_samples = discrete, target_rate, n_samples
-        self.baseline = LocalValue(n_agents, obs_dim, 0, hidden_dims)
-        self.action_value = LocalActionValue(n_agents, obs_dim, action_dim, discrete, hidden_dims)
-        self.behaviour = ActionHead(n_agents, obs_dim, action_dim, discrete, hidden_dims)
+        self.baseline = LocalValue(n_agents, obs_dim, 0, hidden_dims, encoder, memory_dim)
+        shape = (n_agents, obs_dim, action_dim, discrete, hidden_dims, encoder, memory_dim)
+        self.action_value, self.behaviour = LocalActionValue(*shape), ActionHead(*shape)
         self.target_baseline, self.target_action_value = target_copy(self.baseline), target_copy(self.action_value)
 
     def losses(self, steps: JointSteps, advantages: Tensor) -> dict[str, Tensor]:
@@ -63,27 +68,28 @@ class LocalCredit(nn.Module):
             steps: Recorded joint steps, M of them.
             advantages: Global advantages in units of their standard deviation, (M,).
         """
-        baseline = self.baseline(steps.obs)  # (M, N)
+        baseline = self.baseline.of_features(steps.features(self.baseline.encoder))  # (M, N)
         team = advantages.unsqueeze(-1).expand_as(baseline)  # all agents regress the same number
         rest = team - baseline.detach()
         free = self.free_agents(steps)
-        likelihood = self.behaviour.log_prob(steps.obs, steps.actions, steps.legal_actions)
+        likelihood = self.behaviour.log_prob(steps.features(self.behaviour.encoder), steps.actions, steps.legal_actions)
+        value = self._of_action(self.action_value, steps)
         return {
             "credit_baseline": masked_mean((baseline - team).square(), free),
-            "credit": masked_mean((self.action_value(steps.obs, steps.actions) - rest).square(), free),
+            "credit": masked_mean((value - rest).square(), free),
             "credit_behaviour": masked_mean(-likelihood, free),
         }
 
     @torch.no_grad()
     def credits(self, steps: JointSteps, generator: torch.Generator | None = None) -> Tensor:
         """Credit h of each agent's recorded action, (M, N), from the averaged copies."""
-        recorded: Tensor = self.target_action_value(steps.obs, steps.actions)
-        return recorded - self._mean_over_behaviour(steps, generator)
+        return self._of_action(self.target_action_value, steps) - self._mean_over_behaviour(steps, generator)
 
     @torch.no_grad()
     def held_out_error(self, steps: JointSteps, advantages: Tensor) -> Tensor:
         """Mean of (b + g - A)² with the averaged copies, scalar; advantages (M,) as in ``losses``."""
-        answer = self.target_baseline(steps.obs) + self.target_action_value(steps.obs, steps.actions)
+        baseline = self.target_baseline.of_features(steps.features(self.target_baseline.encoder))
+        answer = baseline + self._of_action(self.target_action_value, steps)
         return masked_mean((answer - advantages.unsqueeze(-1)).square(), self.free_agents(steps))
 
     def free_agents(self, steps: JointSteps) -> Tensor:
@@ -99,11 +105,18 @@ class LocalCredit(nn.Module):
             TargetPair(self.action_value, self.target_action_value, self.target_rate),
         )
 
+    @staticmethod
+    def _of_action(network: LocalActionValue, steps: JointSteps) -> Tensor:
+        """The network's answer for the recorded actions, (M, N)."""
+        return network.of_features(steps.features(network.encoder), steps.actions)
+
     def _mean_over_behaviour(self, steps: JointSteps, generator: torch.Generator | None) -> Tensor:
         """Σ_a β(a | o_i) g(o_i, a), (M, N)."""
+        value, features = self.target_action_value, steps.features(self.target_action_value.encoder)
+        behaved = steps.features(self.behaviour.encoder)
         if self.discrete:
-            chances = mask_illegal(self.behaviour(steps.obs), steps.legal_actions).softmax(dim=-1)
-            return (chances * self.target_action_value.all_values(steps.obs)).sum(dim=-1)
+            chances = mask_illegal(self.behaviour.of_features(behaved), steps.legal_actions).softmax(dim=-1)
+            return (chances * value.all_of_features(features)).sum(dim=-1)
         policy = HeadPolicy(self.behaviour)
-        draws = [policy.act(steps.obs, steps.legal_actions, None, generator)[0] for _ in range(self.n_samples)]
-        return torch.stack([self.target_action_value(steps.obs, draw) for draw in draws]).mean(dim=0)
+        draws = [policy.choose(behaved, steps.legal_actions, generator) for _ in range(self.n_samples)]
+        return torch.stack([value.of_features(features, draw) for draw in draws]).mean(dim=0)

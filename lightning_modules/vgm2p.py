@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.advantage_module import AdvantageModule, CreditKind, require
-from lightning_modules.base import TargetPair
+from lightning_modules.advantage_module import AdvantageModule, CreditKind
+from lightning_modules.base import TargetPair, require
 from lightning_modules.flows import coupling, guidance, meanflow, path
 from lightning_modules.joint_steps import JointSteps, joint_steps
 from lightning_modules.losses.advantage import continuous_condition, quantile_labels, sign_labels
-from lightning_modules.networks.actions import append_agent_id, encode_actions
+from lightning_modules.networks.actions import encode_actions
 from lightning_modules.networks.policies import FlowPolicy, Noise
 from lightning_modules.networks.targets import target_copy
 from lightning_modules.networks.velocity import FlowContext, FlowTrace, VelocityNetwork
@@ -151,9 +151,8 @@ class VGM2P(AdvantageModule):
         self.adaptive_exponent, self.adaptive_epsilon = adaptive_exponent, adaptive_epsilon
         self.noise, self.shared_noise, self.sampling_steps = noise, shared_noise, sampling_steps
         self.learning_rate, self.ema_rate = learning_rate, ema_rate
-        self.velocity = VelocityNetwork(
-            self.obs_dim + self.n_agents, self.action_dim, self.discrete, hidden_dims, output
-        )
+        shape = (self.n_agents, self.obs_dim, self.action_dim, self.discrete)
+        self.velocity = VelocityNetwork(*shape, hidden_dims, output, self.encoder, self.memory_dim)
         self.acting_velocity = target_copy(self.velocity)
         self.register_buffer("signal_quantile", torch.zeros(()))
         # Which joint action each direction of a shared noise stands for; only used with shared_noise.
@@ -253,7 +252,7 @@ class VGM2P(AdvantageModule):
             drawn = guidance.sample_scale(shape, self.guidance_maximum, generator, self.device)
             scale = torch.where(guided, drawn, scale)
         context = FlowContext(
-            obs=append_agent_id(steps.obs).flatten(0, 1),
+            obs=steps.features(self.velocity.encoder).flatten(0, 1),
             condition=torch.stack([value * kept, kept.to(value.dtype)], dim=-1).flatten(0, 1),
             scale=scale.reshape(-1, 1),
             legal_actions=steps.legal_actions.flatten(0, 1),

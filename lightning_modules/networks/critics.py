@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.networks.actions import append_agent_id
+from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mixers import QMixer, VDNMixer
 from lightning_modules.networks.mlp import MLP
 
@@ -23,15 +23,29 @@ class LocalValue(nn.Module):
         obs_dim: Observation size O.
         action_dim: Size A of the encoded action; 0 for a state value.
         hidden_dims: Widths of the hidden blocks.
+        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
+        memory_dim: Size of the memory.
     """
 
-    def __init__(self, n_agents: int, obs_dim: int, action_dim: int, hidden_dims: Sequence[int]) -> None:
+    def __init__(
+        self,
+        n_agents: int,
+        obs_dim: int,
+        action_dim: int,
+        hidden_dims: Sequence[int],
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
+    ) -> None:
         super().__init__()
-        self.mlp = MLP(obs_dim + n_agents + action_dim, hidden_dims, 1)
+        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
+        self.mlp = MLP(self.encoder.features_dim + action_dim, hidden_dims, 1)
 
     def forward(self, obs: Tensor, actions: Tensor | None = None) -> Tensor:
         """Values (…, N) of observations (…, N, O) and encoded actions (…, N, A)."""
-        features = append_agent_id(obs)
+        return self.of_features(self.encoder(obs), actions)
+
+    def of_features(self, features: Tensor, actions: Tensor | None = None) -> Tensor:
+        """The same from the encoder's features (…, N, F), for whoever has them already."""
         if actions is not None:
             features = torch.cat([features, actions], dim=-1)
         values: Tensor = self.mlp(features)
@@ -49,28 +63,46 @@ class LocalActionValue(nn.Module):
         action_dim: Number of actions, or size of the action vector A.
         discrete: Whether actions are choices.
         hidden_dims: Widths of the hidden blocks.
+        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
+        memory_dim: Size of the memory.
     """
 
     def __init__(
-        self, n_agents: int, obs_dim: int, action_dim: int, discrete: bool, hidden_dims: Sequence[int]
+        self,
+        n_agents: int,
+        obs_dim: int,
+        action_dim: int,
+        discrete: bool,
+        hidden_dims: Sequence[int],
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         self.discrete = discrete
-        inputs = obs_dim + n_agents
+        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
+        inputs = self.encoder.features_dim
         self.mlp = MLP(inputs, hidden_dims, action_dim) if discrete else MLP(inputs + action_dim, hidden_dims, 1)
         nn.init.zeros_(self.mlp.head.weight)
         nn.init.zeros_(self.mlp.head.bias)
 
     def forward(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Values (…, N) of observations (…, N, O) and actions, (…, N) int64 or (…, N, A)."""
-        if self.discrete:
-            return self.all_values(obs).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-        values: Tensor = self.mlp(torch.cat([append_agent_id(obs), actions], dim=-1))
-        return values.squeeze(-1)
+        return self.of_features(self.encoder(obs), actions)
 
     def all_values(self, obs: Tensor) -> Tensor:
         """Values (…, N, A) of all choices; for discrete actions only."""
-        values: Tensor = self.mlp(append_agent_id(obs))
+        return self.all_of_features(self.encoder(obs))
+
+    def of_features(self, features: Tensor, actions: Tensor) -> Tensor:
+        """As ``forward``, from the encoder's features (…, N, F)."""
+        if self.discrete:
+            return self.all_of_features(features).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        values: Tensor = self.mlp(torch.cat([features, actions], dim=-1))
+        return values.squeeze(-1)
+
+    def all_of_features(self, features: Tensor) -> Tensor:
+        """As ``all_values``, from the encoder's features (…, N, F)."""
+        values: Tensor = self.mlp(features)
         return values
 
 
@@ -80,15 +112,20 @@ class StateValue(nn.Module):
     Args:
         state_dim: State size S.
         hidden_dims: Widths of the hidden blocks.
+        encoder: Whether the network sees the present state (``mlp``) or remembers (``gru``).
+        memory_dim: Size of the memory.
     """
 
-    def __init__(self, state_dim: int, hidden_dims: Sequence[int]) -> None:
+    def __init__(
+        self, state_dim: int, hidden_dims: Sequence[int], encoder: EncoderKind = "mlp", memory_dim: int = 64
+    ) -> None:
         super().__init__()
-        self.mlp = MLP(state_dim, hidden_dims, 1)
+        self.encoder = Encoder(state_dim, 0, encoder, memory_dim)
+        self.mlp = MLP(self.encoder.features_dim, hidden_dims, 1)
 
     def forward(self, state: Tensor) -> Tensor:
         """Values (…) of states (…, S)."""
-        values: Tensor = self.mlp(state)
+        values: Tensor = self.mlp(self.encoder(state))
         return values.squeeze(-1)
 
 
@@ -103,6 +140,8 @@ class JointActionValue(nn.Module):
         hidden_dims: Widths of the hidden blocks.
         mixer: ``centralised`` sees state and joint action at once; ``vdn`` sums local values; ``qmix`` mixes them
             monotonically with weights that depend on the state.
+        encoder: Whether the network sees the present (``mlp``) or remembers (``gru``).
+        memory_dim: Size of the memory.
     """
 
     def __init__(
@@ -113,19 +152,22 @@ class JointActionValue(nn.Module):
         action_dim: int,
         hidden_dims: Sequence[int],
         mixer: MixerKind = "centralised",
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         if mixer == "centralised":
-            self.central = MLP(state_dim + n_agents * action_dim, hidden_dims, 1)
+            self.encoder = Encoder(state_dim, 0, encoder, memory_dim)
+            self.central = MLP(self.encoder.features_dim + n_agents * action_dim, hidden_dims, 1)
         else:
-            self.local = LocalValue(n_agents, obs_dim, action_dim, hidden_dims)
+            self.local = LocalValue(n_agents, obs_dim, action_dim, hidden_dims, encoder, memory_dim)
             self.mixer = VDNMixer() if mixer == "vdn" else QMixer(n_agents, state_dim)
         self.centralised = mixer == "centralised"
 
     def forward(self, obs: Tensor, state: Tensor, actions: Tensor) -> Tensor:
         """Values (…) of observations (…, N, O), states (…, S) and encoded actions (…, N, A)."""
         if self.centralised:
-            values: Tensor = self.central(torch.cat([state, actions.flatten(start_dim=-2)], dim=-1))
+            values: Tensor = self.central(torch.cat([self.encoder(state), actions.flatten(start_dim=-2)], dim=-1))
             return values.squeeze(-1)
         mixed: Tensor = self.mixer(self.local(obs, actions), state)
         return mixed

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.flows import guidance, meanflow
-from lightning_modules.networks.actions import append_agent_id, decode_actions, mask_illegal
+from lightning_modules.networks.actions import decode_actions, mask_illegal
+from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP
 from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
 
@@ -90,25 +91,39 @@ class ActionHead(nn.Module):
         action_dim: Number of actions, or size of the action vector.
         discrete: Whether outputs are logits; otherwise they are means in [-1, 1] through tanh.
         hidden_dims: Widths of the hidden blocks.
+        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
+        memory_dim: Size of the memory.
     """
 
     def __init__(
-        self, n_agents: int, obs_dim: int, action_dim: int, discrete: bool, hidden_dims: Sequence[int]
+        self,
+        n_agents: int,
+        obs_dim: int,
+        action_dim: int,
+        discrete: bool,
+        hidden_dims: Sequence[int],
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         self.discrete = discrete
-        self.mlp = MLP(obs_dim + n_agents, hidden_dims, action_dim)
+        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
+        self.mlp = MLP(self.encoder.features_dim, hidden_dims, action_dim)
         # Starts at a deviation of .37, a usual width of recorded exploration noise.
         self.log_std = nn.Parameter(torch.full((action_dim,), -1.0), requires_grad=not discrete)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Logits or means (…, N, A) of observations (…, N, O)."""
-        output: Tensor = self.mlp(append_agent_id(obs))
+        return self.of_features(self.encoder(obs))
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """The same from the encoder's features (…, N, F), for whoever has them already."""
+        output: Tensor = self.mlp(features)
         return output if self.discrete else output.tanh()
 
-    def log_prob(self, obs: Tensor, actions: Tensor, legal_actions: Tensor) -> Tensor:
-        """Log-likelihood (…, N) of recorded actions, (…, N) int64 or (…, N, A)."""
-        output: Tensor = self(obs)
+    def log_prob(self, features: Tensor, actions: Tensor, legal_actions: Tensor) -> Tensor:
+        """Log-likelihood (…, N) of recorded actions, (…, N) int64 or (…, N, A), given the encoder's features."""
+        output = self.of_features(features)
         if self.discrete:
             logs = mask_illegal(output, legal_actions).log_softmax(dim=-1)
             return logs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
@@ -132,26 +147,31 @@ class HeadPolicy:
     sample: bool = True
     network_calls: int = 1
 
-    def initial_state(self, n_envs: int) -> None:
-        """No memory."""
-        return None
+    def initial_state(self, n_envs: int) -> Tensor | None:
+        """The encoder's memory, if it has one."""
+        return self.network.encoder.initial_memory(n_envs)
 
     def act(
-        self, obs: Tensor, legal_actions: Tensor, state: None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, None]:
+        self, obs: Tensor, legal_actions: Tensor, state: Tensor | None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """See ``Policy.act``."""
-        output = self.network(obs)
+        features, state = self.network.encoder.step(obs, state)
+        return self.choose(features, legal_actions, generator), state
+
+    def choose(self, features: Tensor, legal_actions: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Actions given the encoder's features (…, N, F)."""
+        output = self.network.of_features(features)
         if not self.network.discrete:
             if self.sample:
                 std = self.network.log_std.clamp(-5.0, 2.0).exp()
                 output = output + std * _normal(output.shape, output, generator)
-            return decode_actions(output, legal_actions, discrete=False), None
+            return decode_actions(output, legal_actions, discrete=False)
         logits = mask_illegal(output, legal_actions)
         if not self.sample:
-            return logits.argmax(dim=-1), None
+            return logits.argmax(dim=-1)
         chances = logits.softmax(dim=-1)
         choice = torch.multinomial(chances.flatten(0, -2), 1, generator=generator)
-        return choice.view(chances.shape[:-1]), None
+        return choice.view(chances.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -191,15 +211,16 @@ class FlowPolicy:
         """The same network under the null condition: behaviour cloning."""
         return replace(self, condition=(0.0, 0.0), guidance_scale=1.0)
 
-    def initial_state(self, n_envs: int) -> None:
-        """No memory."""
-        return None
+    def initial_state(self, n_envs: int) -> Tensor | None:
+        """The encoder's memory, if it has one."""
+        return self.network.encoder.initial_memory(n_envs)
 
     def act(
-        self, obs: Tensor, legal_actions: Tensor, state: None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, None]:
+        self, obs: Tensor, legal_actions: Tensor, state: Tensor | None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """See ``Policy.act``; all agents of all copies go through the network together."""
-        context = self._context(obs, legal_actions)
+        features, state = self.network.encoder.step(obs, state)
+        context = self._context(features.flatten(0, -2), legal_actions)
         shape = (*obs.shape[:-1], self.network.action_dim)
         noise = self._draw_noise(shape, obs, generator).flatten(0, -2)
 
@@ -210,10 +231,9 @@ class FlowPolicy:
             return guidance.guide(plain, self.network(z, r, t, context), self.guidance_scale)
 
         vectors = meanflow.sample(velocity, noise, self.steps).view(shape)
-        return decode_actions(vectors, legal_actions, self.network.discrete), None
+        return decode_actions(vectors, legal_actions, self.network.discrete), state
 
-    def _context(self, obs: Tensor, legal_actions: Tensor) -> FlowContext:
-        features = append_agent_id(obs).flatten(0, -2)
+    def _context(self, features: Tensor, legal_actions: Tensor) -> FlowContext:
         value, known = self.condition
         scale = self.guidance_scale if self.placement == "input" and known else 1.0
         return FlowContext(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.actions import ILLEGAL_LOGIT
+from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP, Trace
 
 N_FREQUENCIES = 3
@@ -19,7 +20,7 @@ class FlowContext(NamedTuple):
     """What one row's velocity depends on besides action and times; R rows, one per agent and step.
 
     Attributes:
-        obs: Observation and agent number, (R, O + N).
+        obs: Features from the network's ``encoder``: observation, agent number and memory if there is one, (R, F).
         condition: (value, known), (R, 2); value in [-1, 1] says how good the action is to be (-1 bad, +1 good);
             (0, 0) is the null condition, "any action".
         scale: Guidance scale w >= 1, (R, 1).
@@ -81,27 +82,39 @@ class VelocityNetwork(nn.Module):
     action (2 softmax(legal logits) - 1, or tanh), and one step from t = 1 to r = 0 lands on it. ``velocity``: the
     network predicts u itself.
 
+    The encoder is part of the network but not of ``forward``: a row's features are computed once, however often the
+    flow is evaluated.
+
     Args:
-        obs_dim: Size of the observation, agent number included.
+        n_agents: Number of agents N.
+        obs_dim: Observation size O.
         action_dim: Number of actions, or size of the action vector.
         discrete: Whether actions are one-hot vectors in {-1, 1}.
         hidden_dims: Widths of the hidden blocks.
         output: ``endpoint`` or ``velocity``.
+        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
+        memory_dim: Size of the memory.
     """
 
     frequencies: Tensor
 
     def __init__(
         self,
+        n_agents: int,
         obs_dim: int,
         action_dim: int,
         discrete: bool,
         hidden_dims: Sequence[int],
         output: Literal["endpoint", "velocity"] = "endpoint",
+        encoder: EncoderKind = "mlp",
+        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         self.action_dim, self.discrete, self.output = action_dim, discrete, output
-        self.mlp = MLP(action_dim + obs_dim + 2 + 1 + 2 * (1 + 2 * N_FREQUENCIES), hidden_dims, action_dim)
+        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
+        self.mlp = MLP(
+            action_dim + self.encoder.features_dim + 2 + 1 + 2 * (1 + 2 * N_FREQUENCIES), hidden_dims, action_dim
+        )
         self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(N_FREQUENCIES), persistent=False)
 
     def forward(self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext) -> Tensor:

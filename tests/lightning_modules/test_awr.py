@@ -53,7 +53,7 @@ def test_the_loss_weights_each_recorded_action(discrete, credit):
     batch = random_batch(discrete)
     awr, _ = pair(discrete, batch, credit=credit, inverse_temperature=2.0, maximum_weight=3.0)
     steps = joint_steps(batch)
-    logs = awr.head.log_prob(steps.obs, steps.actions, steps.legal_actions)
+    logs = awr.head.log_prob(steps.features(awr.head.encoder), steps.actions, steps.legal_actions)
     recorded = batch.credits[batch.valid] if credit == "local" else batch.advantages[batch.valid]
     signal = steps.credits if credit == "local" else steps.advantages.unsqueeze(-1).expand(logs.shape)
     weights = (2.0 * signal / recorded.std()).exp().clamp(max=3.0)

@@ -23,7 +23,9 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_recorded_steps(discrete
     for b in range(len(batch.valid)):
         for t in range(batch.valid.shape[1] - 1):
             if batch.valid[b, t]:
-                logs = module.head.log_prob(batch.obs[b, t], batch.actions[b, t], batch.legal_actions[b, t])
+                logs = module.head.log_prob(
+                    module.head.encoder(batch.obs[b, t]), batch.actions[b, t], batch.legal_actions[b, t]
+                )
                 total, count = total - logs.sum(), count + len(logs)
     torch.testing.assert_close(loss, total / count, rtol=0, atol=1e-12)
 
@@ -32,7 +34,7 @@ def test_an_update_takes_as_many_steps_as_asked_for():
     module, batch = make_bc(steps_per_update=5), random_batch()
     steps = joint_steps(batch, 5, generator())
     with torch.no_grad():
-        expected = -module.head.log_prob(steps.obs, steps.actions, steps.legal_actions).mean()
+        expected = -module.head.log_prob(steps.features(module.head.encoder), steps.actions, steps.legal_actions).mean()
         torch.testing.assert_close(module.losses(batch, generator())["policy"], expected)
         assert float(module.losses(batch, generator(1))["policy"]) != float(expected)
 
@@ -43,7 +45,11 @@ def test_a_gradient_step_makes_recorded_actions_likelier(discrete):
 
     def likelihood():
         steps = joint_steps(batch)
-        return float(module.head.log_prob(steps.obs, steps.actions, steps.legal_actions).mean().detach())
+        return float(
+            module.head.log_prob(steps.features(module.head.encoder), steps.actions, steps.legal_actions)
+            .mean()
+            .detach()
+        )
 
     before = likelihood()
     module.losses(batch, generator())["policy"].backward()

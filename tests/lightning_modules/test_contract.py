@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 from lightning_modules import AWR, BC, VGM2P
 from lightning_modules.advantage_module import AdvantageModule, Stage
 from lightning_modules.base import OfflineModule
-from lightning_modules.networks import critics, policies
+from lightning_modules.networks import encoders
 from lightning_modules.networks.actions import append_agent_id
-from lightning_modules.networks.policies import FlowPolicy
+from tests.lightning_modules.algorithms import ALGORITHMS, REFUSED, SUPPORTED
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     DIMS,
@@ -20,7 +20,6 @@ from tests.lightning_modules.batches import (
     OBS_DIM,
     generator,
     make_awr,
-    make_bc,
     make_vgm2p,
     normal,
     parts_moved_by,
@@ -30,44 +29,12 @@ from tests.lightning_modules.batches import (
 )
 
 SHUFFLED = [2, 0, 1]
-ALGORITHMS = {
-    "BC": (make_bc, {}),
-    "AWR": (make_awr, {}),
-    "AWR, local": (make_awr, {"credit": "local"}),
-    "AWR, expectile": (make_awr, {"critic": "expectile"}),
-    "AWR, omiga": (make_awr, {"critic": "omiga"}),
-    "VGM2P": (make_vgm2p, {}),
-    "VGM2P, local": (make_vgm2p, {"credit": "local"}),
-    "VGM2P, vdn": (make_vgm2p, {"critic": "expectile", "mixer": "vdn", "advantage_estimate": "q"}),
-    "VGM2P, qmix": (make_vgm2p, {"critic": "expectile", "mixer": "qmix", "n_critics": 1}),
-    "VGM2P, omiga": (make_vgm2p, {"critic": "omiga", "credit": "local", "advantage_estimate": "q"}),
-    "VGM2P, velocity": (make_vgm2p, {"output": "velocity", "objective": "meanflow", "adaptive_exponent": 1.0}),
-    "VGM2P, train": (make_vgm2p, {"guidance_placement": "train", "label": "continuous"}),
-    "VGM2P, test": (make_vgm2p, {"guidance_placement": "test", "label": "quantile", "sampling_steps": 2}),
-    "VGM2P, shared": (make_vgm2p, {"shared_noise": True, "time_distribution": "logit_normal"}),
-    "VGM2P, zero": (make_vgm2p, {"noise": "zero", "flow_ratio": 1.0}),
-}
-OWN = {  # loss: the parts that it may move, by stage
-    Stage.CREDIT: {
-        "credit_baseline": {"local_credit.baseline"},
-        "credit": {"local_credit.action_value"},
-        "credit_behaviour": {"local_credit.behaviour"},
-    },
-    Stage.POLICY: {"policy": {"head.mlp", "head.log_std", "velocity.mlp"}},
-}
-CRITIC = {
-    "q": {"global_critic.q", "global_critic.mixer"},
-    "value": {"global_critic.value"},
-}
-
-every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
-both_kinds = pytest.mark.parametrize("discrete", [True, False], ids=["discrete", "continuous"])
+every_algorithm = pytest.mark.parametrize(("name", "discrete"), SUPPORTED)
 
 
 def make(name, discrete):
     torch.manual_seed(0)
-    build, options = ALGORITHMS[name]
-    return build(discrete, **options)
+    return ALGORITHMS[name].make(discrete)
 
 
 def ready(name, discrete, stage=Stage.POLICY):
@@ -98,12 +65,11 @@ def act(policy, batch, seed=3):
 
 
 @every_algorithm
-@both_kinds
 def test_losses_are_finite_and_each_moves_only_its_own_networks(name, discrete):
     batch, untrained = random_batch(discrete), make(name, discrete)
     for stage in stages(untrained):
         module = ready(name, discrete, stage)
-        allowed = CRITIC if stage == Stage.CRITIC else OWN[stage]
+        allowed = ALGORITHMS[name].moves[stage]
         losses = module.losses(batch, generator())
         assert losses and set(losses) <= set(allowed)
         trained = set()
@@ -113,12 +79,9 @@ def test_losses_are_finite_and_each_moves_only_its_own_networks(name, discrete):
             assert moved and moved <= allowed[key], (stage, key)
             assert not moved & trained  # no network is moved by two losses
             trained |= moved
-        if stage == Stage.POLICY and not isinstance(module, VGM2P) and not discrete:
-            assert trained == {"head.mlp", "head.log_std"}
 
 
 @every_algorithm
-@both_kinds
 def test_losses_come_from_the_generator_alone(name, discrete):
     batch, module = random_batch(discrete), ready(name, discrete)
     state = torch.get_rng_state()
@@ -129,7 +92,6 @@ def test_losses_come_from_the_generator_alone(name, discrete):
 
 
 @every_algorithm
-@both_kinds
 def test_an_update_needs_no_padding(name, discrete):
     """What stands behind an episode's end changes no loss."""
     batch, untrained = random_batch(discrete), make(name, discrete)
@@ -151,7 +113,6 @@ def test_an_update_needs_no_padding(name, discrete):
 
 
 @every_algorithm
-@both_kinds
 def test_exchanging_agents_exchanges_their_actions(name, discrete, monkeypatch):
     """Agents share all weights: with observations and numbers exchanged, so are the actions."""
 
@@ -160,41 +121,40 @@ def test_exchanging_agents_exchanges_their_actions(name, discrete, monkeypatch):
         return torch.cat([features, numbered[..., SHUFFLED, features.shape[-1] :]], dim=-1)
 
     module, batch = ready(name, discrete), random_batch(discrete, batch=64)
-    flow = isinstance(module.policy, FlowPolicy)
-    policy = replace(module.policy, shared_noise=True) if flow else replace(module.policy, sample=False)
+    without_chance = {"shared_noise": True, "sample": False}  # what makes a policy treat all agents alike
+    known = {key: value for key, value in without_chance.items() if hasattr(module.policy, key)}
+    policy = replace(module.policy, **known)
     before = act(policy, batch)
     swapped = batch._replace(obs=batch.obs[:, :, SHUFFLED], legal_actions=batch.legal_actions[:, :, SHUFFLED])
     without_numbers = act(policy, swapped)
-    for where in (policies, critics):
-        monkeypatch.setattr(where, "append_agent_id", exchanged)
+    monkeypatch.setattr(encoders, "append_agent_id", exchanged)
     torch.testing.assert_close(act(policy, swapped), before[:, SHUFFLED], rtol=1e-4, atol=1e-4)
     assert float((without_numbers - before[:, SHUFFLED]).abs().max()) > 1e-2  # the number is part of what is exchanged
 
 
-@every_algorithm
+@pytest.mark.parametrize("name", [name for name, discrete in SUPPORTED if discrete])
 def test_illegal_actions_are_never_chosen(name):
     module, legal = ready(name, True), random_legal_actions(500, N_AGENTS, ACTION_DIM)
     obs = 3 * normal(500, N_AGENTS, OBS_DIM, dtype=torch.float32)
     for policy in (module.policy, *module.evaluation_policies().values()):
         with torch.no_grad():
-            actions, _ = policy.act(obs, legal, None, generator())
+            actions, _ = policy.act(obs, legal, policy.initial_state(500), generator())
         assert actions.dtype == torch.int64 and actions.shape == (500, N_AGENTS)
         assert bool(legal.gather(-1, actions.unsqueeze(-1)).all())
 
 
-@every_algorithm
+@pytest.mark.parametrize("name", [name for name, discrete in SUPPORTED if not discrete])
 def test_continuous_actions_stay_in_their_box(name):
     module = ready(name, False)
     obs = 3 * normal(500, N_AGENTS, OBS_DIM, dtype=torch.float32)
     legal = torch.ones(500, N_AGENTS, ACTION_DIM, dtype=torch.bool)
     for policy in (module.policy, *module.evaluation_policies().values()):
         with torch.no_grad():
-            actions, _ = policy.act(obs, legal, None, generator())
+            actions, _ = policy.act(obs, legal, policy.initial_state(500), generator())
         assert actions.shape == (500, N_AGENTS, ACTION_DIM) and bool((actions.abs() <= 1).all())
 
 
 @every_algorithm
-@both_kinds
 def test_the_weights_are_all_that_a_policy_needs(name, discrete):
     batch, module = random_batch(discrete), ready(name, discrete)
     other = make(name, discrete)
@@ -208,7 +168,6 @@ def test_the_weights_are_all_that_a_policy_needs(name, discrete):
 
 
 @every_algorithm
-@both_kinds
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*LeafSpec.*")
 def test_a_checkpoint_brings_back_the_same_algorithm(name, discrete, tmp_path):
     """Written by Lightning after an update, read with weights only and nothing but the path."""
@@ -231,7 +190,6 @@ def test_a_checkpoint_brings_back_the_same_algorithm(name, discrete, tmp_path):
 
 
 @every_algorithm
-@both_kinds
 def test_an_update_moves_what_its_stage_trains_and_copies_follow_behind(name, discrete):
     batch, untrained = random_batch(discrete), make(name, discrete)
     for stage in stages(untrained):
@@ -242,10 +200,41 @@ def test_an_update_moves_what_its_stage_trains_and_copies_follow_behind(name, di
         optimizer.step()
         after = {key: value for key, value in module.state_dict().items() if "extra_state" not in key}
         moved = {".".join(key.split(".")[:2]) for key in after if not torch.equal(after[key], before[key])}
-        expected = set().union(*(CRITIC if stage == Stage.CRITIC else OWN[stage]).values())
+        expected = set().union(*ALGORITHMS[name].moves[stage].values())
         assert moved and moved <= expected
         for source, target, _ in module.target_pairs():
             assert any(bool((a != b).any()) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("name", "discrete"), REFUSED)
+def test_a_kind_of_action_that_does_not_fit_is_refused(name, discrete):
+    with pytest.raises(ValueError, match=ALGORITHMS[name].refused):
+        make(name, discrete)
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if "gru" in name])
+def test_memory_changes_what_is_done_and_begins_anew_with_an_episode(name):
+    """Acting step by step equals acting after the whole past; another past gives other actions."""
+    module, batch = ready(name, True), random_batch(True, batch=64, window=4)
+    with torch.no_grad():
+        for part, parameter in module.named_parameters():
+            if ".encoder." in part:  # memories strong enough to see
+                parameter.mul_(6.0)
+
+    def play(obs):
+        policy, steps = module.policy, []
+        memory = policy.initial_state(len(obs))
+        for step in range(obs.shape[1]):
+            with torch.no_grad():
+                actions, memory = policy.act(obs[:, step], batch.legal_actions[:, step], memory, generator(step))
+            steps.append(actions)
+        return torch.stack(steps, dim=1)
+
+    other = batch.obs.clone()
+    other[:, 0] += 3.0
+    first, second = play(batch.obs), play(other)
+    assert torch.equal(play(batch.obs), first)
+    assert bool((first[:, 1:] != second[:, 1:]).any())  # the same observations behind another past
 
 
 @pytest.mark.parametrize("algorithm", [BC, AWR, VGM2P])

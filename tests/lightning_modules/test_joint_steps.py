@@ -41,7 +41,7 @@ def test_valid_learning_steps_in_order_and_padding_never(valid, places):
     batch = numbered_batch(valid)
     steps = joint_steps(batch)
     assert steps.advantages.tolist() == places
-    for place, *fields in zip(places, *steps, strict=True):
+    for place, *fields in zip(places, *steps[:6], strict=True):
         b, t = divmod(place, 100)[0], place % 100 // 10
         wanted = (batch.obs, batch.state, batch.actions, batch.legal_actions, batch.advantages, batch.credits)
         for got, field in zip(fields, wanted, strict=True):

@@ -61,7 +61,9 @@ def test_losses_by_hand():
     assert bool(free.any()) and bool((~free).any())
     baseline, residual, likelihood = 0.0, 0.0, 0.0
     b, g = credit.baseline(steps.obs).detach(), credit.action_value(steps.obs, steps.actions).detach()
-    logs = credit.behaviour.log_prob(steps.obs, steps.actions, steps.legal_actions).detach()
+    logs = credit.behaviour.log_prob(
+        steps.features(credit.behaviour.encoder), steps.actions, steps.legal_actions
+    ).detach()
     for m, i in free.nonzero().tolist():
         baseline += (b[m, i] - steps.advantages[m]) ** 2
         residual += (b[m, i] + g[m, i] - steps.advantages[m]) ** 2
@@ -140,6 +142,8 @@ def bandit():
         legal_actions=torch.ones(len(obs), 2, 4, dtype=torch.bool),
         advantages=advantages,
         credits=torch.full((len(obs), 2), torch.nan),
+        windows=obs.unsqueeze(1),
+        position=torch.arange(len(obs)),
     )
     return steps, situation
 
@@ -179,6 +183,8 @@ def test_continuous_credits_recover_what_an_agents_own_action_changes():
         legal_actions=torch.ones(150, 2, 1, dtype=torch.bool),
         advantages=2 * actions[:, 0, 0] - actions[:, 1, 0],
         credits=torch.full((150, 2), torch.nan),
+        windows=torch.zeros(150, 1, 2, 1),
+        position=torch.arange(150),
     )
     sizes = {"n_agents": 2, "obs_dim": 1, "action_dim": 1, "hidden_dims": (16,), "n_samples": 200}
     credit = fit(make_credit(False, **sizes), steps, steps.advantages, updates=200, learning_rate=0.03)

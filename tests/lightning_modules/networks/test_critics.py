@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_modules.networks import critics
+from lightning_modules.networks import encoders
 from lightning_modules.networks.actions import append_agent_id, encode_actions
 from lightning_modules.networks.critics import Ensemble, JointActionValue, LocalActionValue, LocalValue, StateValue
 from tests.lightning_modules.batches import normal, randomise
@@ -31,7 +31,7 @@ def exchange_agents(monkeypatch):
             numbered = append_agent_id(features)
             return torch.cat([features, numbered[..., SHUFFLED, size:]], dim=-1)
 
-        monkeypatch.setattr(critics, "append_agent_id", exchanged)
+        monkeypatch.setattr(encoders, "append_agent_id", exchanged)
 
     return exchange
 

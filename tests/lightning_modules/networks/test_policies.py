@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightning_modules.networks import policies
+from lightning_modules.networks import encoders
 from lightning_modules.networks.actions import append_agent_id
 from lightning_modules.networks.policies import ActionHead, FlowPolicy, HeadPolicy
 from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
@@ -25,7 +25,7 @@ def decided(network):
 
 def flow_policy(discrete=True, output="endpoint", **options):
     torch.manual_seed(0)
-    network = VelocityNetwork(OBS_DIM + N_AGENTS, ACTION_DIM, discrete, (16, 16), output)
+    network = VelocityNetwork(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (16, 16), output)
     return FlowPolicy(network=decided(network), **options)
 
 
@@ -109,7 +109,7 @@ def test_exchanging_agents_exchanges_actions(make, monkeypatch):
         numbered = append_agent_id(features)
         return torch.cat([features, numbered[..., SHUFFLED, features.shape[-1] :]], dim=-1)
 
-    monkeypatch.setattr(policies, "append_agent_id", exchanged)
+    monkeypatch.setattr(encoders, "append_agent_id", exchanged)
     torch.testing.assert_close(act(policy, obs[:, SHUFFLED], legal), before[:, SHUFFLED], rtol=0, atol=1e-12)
 
 
@@ -167,7 +167,7 @@ def test_calls_of_a_decision(options, per_decision, calls):
 
 def test_the_head_is_called_once(calls):
     policy = head_policy()
-    seen = calls(policy.network)
+    seen = calls(policy.network.mlp)
     act(policy)
     assert len(seen) == policy.network_calls == 1
 
@@ -307,14 +307,16 @@ def test_the_likelihood_of_choices_is_categorical_over_legal_ones():
     logits = head(obs).masked_fill(~legal, -torch.inf)
     expected = torch.distributions.Categorical(logits=logits)
     actions = expected.sample()
-    torch.testing.assert_close(head.log_prob(obs, actions, legal), expected.log_prob(actions), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        head.log_prob(head.encoder(obs), actions, legal), expected.log_prob(actions), rtol=0, atol=1e-12
+    )
 
 
 def test_the_likelihood_of_continuous_actions_is_normal_and_summed_over_their_entries():
     head = randomise(ActionHead(N_AGENTS, OBS_DIM, ACTION_DIM, False, (16,)).double())
     obs, actions = observations(), normal(ENVS, N_AGENTS, ACTION_DIM, seed=4).clamp(-1, 1)
     expected = torch.distributions.Normal(head(obs), head.log_std.exp()).log_prob(actions).sum(dim=-1)
-    torch.testing.assert_close(head.log_prob(obs, actions, FREE), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(head.log_prob(head.encoder(obs), actions, FREE), expected, rtol=0, atol=1e-12)
     assert bool((head(obs).abs() <= 1).all())
 
 
@@ -336,10 +338,16 @@ def test_what_only_pads_a_continuous_action_is_neither_learned_nor_executed():
     actions = torch.full((5, 2, 2), 0.5, dtype=torch.float64)
     other = actions.clone()
     other[:, 1, 1] = -0.9
-    assert torch.equal(head.log_prob(obs, actions, padded), head.log_prob(obs, other, padded))
-    assert not torch.equal(head.log_prob(obs, actions, whole), head.log_prob(obs, other, whole))
-    assert torch.equal(head.log_prob(obs, actions, padded)[:, 0], head.log_prob(obs, actions, whole)[:, 0])
-    (gradient,) = torch.autograd.grad(head.log_prob(obs, actions, padded)[:, 1].sum(), head.log_std)
+    assert torch.equal(
+        head.log_prob(head.encoder(obs), actions, padded), head.log_prob(head.encoder(obs), other, padded)
+    )
+    assert not torch.equal(
+        head.log_prob(head.encoder(obs), actions, whole), head.log_prob(head.encoder(obs), other, whole)
+    )
+    assert torch.equal(
+        head.log_prob(head.encoder(obs), actions, padded)[:, 0], head.log_prob(head.encoder(obs), actions, whole)[:, 0]
+    )
+    (gradient,) = torch.autograd.grad(head.log_prob(head.encoder(obs), actions, padded)[:, 1].sum(), head.log_std)
     assert gradient[0] != 0 and gradient[1] == 0
     for policy in (HeadPolicy(head), HeadPolicy(head, sample=False)):
         chosen, _ = policy.act(obs, padded, None, generator())

@@ -9,7 +9,7 @@ KINDS = [(output, discrete) for output in ("endpoint", "velocity") for discrete 
 
 
 def make_network(output="endpoint", discrete=True):
-    return randomise(VelocityNetwork(OBS_DIM, ACTION_DIM, discrete, (12, 9), output).double())
+    return randomise(VelocityNetwork(0, OBS_DIM, ACTION_DIM, discrete, (12, 9), output).double())
 
 
 def make_context(discrete=True, seed=3):
