@@ -93,6 +93,26 @@ def test_a_later_process_has_the_same_labels(stored: bool, data: OfflineDataModu
     assert torch.equal(batch.credits, batch_again.credits)
 
 
+def test_a_critic_with_memory_labels_whole_episodes(tmp_path: Path):
+    """Labels are those of the episode played from its first step on, however long the windows of training are."""
+    record("embedded/mpe/simple_spread", "Mixed", tmp_path, episodes=5, progress=False)
+    data = OfflineDataModule("embedded/mpe/simple_spread", root=tmp_path, batch_size=8, window=4)
+    dims = {name: getattr(data, name) for name in ("n_agents", "obs_dim", "state_dim", "action_dim", "discrete")}
+    options = {"hidden_dims": [8], "critic_hidden_dims": [8], "credit_hidden_dims": [8], "encoder": "gru"}
+    module = VGM2P(**dims, **options, critic_updates=CRITIC, credit_updates=CREDIT, memory_dim=4)
+    make_trainer(6, StageSwitch(batch_size=2 * 25)).fit(module, data)  # two episodes of 25 steps at a time
+    critic, expected = module.global_critic, []
+    for first, behind in data.episode_bounds:
+        state = torch.from_numpy(data.stream.state[first:behind]).unsqueeze(0)
+        values = critic.target_value(state)[0].detach().numpy()
+        steps = data.rewards[first : behind - 1] + critic.discount * values[1:] - values[:-1]
+        expected.append(np.append(steps, 0.0))  # cut off: no successor of the last step was recorded
+    np.testing.assert_allclose(data.advantages, np.concatenate(expected), atol=1e-5)
+    credits = [module.credits(batch)[0] for batch in data.all_batches(2 * 25, whole_episodes=True)]
+    served = next(iter(data.all_batches(125))).credits[:, 0]
+    torch.testing.assert_close(served, torch.cat(credits), rtol=0, atol=1e-6)
+
+
 def test_a_run_goes_on_where_advantages_cannot_be_stored(data: OfflineDataModule):
     data.derived_dir.parent.mkdir(parents=True, exist_ok=True)
     data.derived_dir.write_text("a file where a directory should be")

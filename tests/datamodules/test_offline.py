@@ -110,6 +110,20 @@ def test_all_batches_are_transitions_in_order_whatever_the_window(root: Path) ->
     assert next(iter(data.train_dataloader())).valid.shape[1] == 4
 
 
+def test_whole_episodes_serve_every_step_once_and_in_order(root: Path) -> None:
+    data = OfflineDataModule(DATASET, root=root)
+    data.set_advantages(np.arange(30.0))
+    lengths = np.diff(data.episode_bounds, axis=1)[:, 0]
+    batches = list(data.all_batches(2 * int(lengths.max()) + 1, whole_episodes=True))
+    assert [len(batch.valid) for batch in batches] == [2] * 5  # as many as fit, padding included
+    assert {batch.valid.shape[1] for batch in batches} == {int(lengths.max()) + 1}
+    rows = torch.cat([batch.advantages[:, :-1][batch.valid[:, :-1]] for batch in batches])
+    assert rows.tolist() == list(range(30))
+    first = torch.cat([batch.advantages[:, 0] for batch in batches])
+    assert first.tolist() == data.episode_bounds[:, 0].tolist()
+    assert len(next(iter(data.all_batches(1, whole_episodes=True))).valid) == 1  # at least one
+
+
 def test_without_a_validation_fraction_everything_is_trained_on(root: Path) -> None:
     data = OfflineDataModule(DATASET, root=root, validation_fraction=0.0)
     assert data.train_rows.all()

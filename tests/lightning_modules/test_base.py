@@ -184,6 +184,19 @@ def test_prediction_is_the_policys_action_at_the_recorded_observation(discrete):
     assert torch.equal(module.predict_step(batch, 4), expected)
 
 
+def test_prediction_of_an_agent_with_memory_goes_through_the_episode():
+    torch.manual_seed(0)
+    module = BC(**DIMS, discrete=True, hidden_dims=(8,), encoder="gru", memory_dim=4)
+    batch = random_batch(True, window=4, dtype=torch.float32)
+    draws, steps = generator(4), []
+    memory = module.policy.initial_state(len(batch.obs))
+    for step in range(3):  # the last position of a window is not a learning step
+        actions, memory = module.policy.act(batch.obs[:, step], batch.legal_actions[:, step], memory, draws)
+        steps.append(actions)
+    expected = [steps[t][b] for b in range(len(batch.obs)) for t in range(3) if batch.valid[b, t]]
+    assert torch.equal(module.predict_step(batch, 4), torch.stack(expected))
+
+
 def test_what_a_module_may_leave_out(module):
     assert OfflineModule.target_pairs(module) == ()
     assert OfflineModule.diagnostics(module, random_batch()) == {}
