@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 
 class GRU(nn.Module):
@@ -16,8 +15,8 @@ class GRU(nn.Module):
         r, z = σ(W_r x + U_r h), σ(W_z x + U_z h);   n = tanh(W_n x + r * U_n h);   h' = (1 - z) n + z h
 
     (Cho et al., 2014, arXiv:1406.1078; biases left out.) On a GPU PyTorch runs cuDNN's fused kernel. On a processor it
-    builds a graph of small operations for every step; here a step has six of them, and its derivative, written out,
-    four, since all that does not depend on the step behind is computed for the whole sequence at once.
+    builds a graph of small operations for every step. Here a step is five of them, in one buffer, and its derivative,
+    written out, four: whatever does not depend on the neighbouring step is computed for the whole sequence at once.
 
     Args:
         input_dim: Size D of an input.
@@ -43,54 +42,80 @@ class GRU(nn.Module):
         if inputs.device.type != "cpu":
             outputs, last = self.layer(inputs, memory.unsqueeze(0))
             return outputs, last.squeeze(0)
-        input_weight, weight, input_bias, bias = self.layer.all_weights[0]
-        gates = functional.linear(inputs, input_weight, input_bias)  # of all steps at once
-        outputs = _Recurrence.apply(gates, memory, weight, bias)  # type: ignore[no-untyped-call]
+        # PyTorch does not know that a function of ours returns a tensor
+        outputs = _Recurrence.apply(inputs, memory, *self.layer.all_weights[0])  # type: ignore[no-untyped-call]
         return outputs, outputs[-1]
 
 
 class _Recurrence(torch.autograd.Function):
-    """What is left of a GRU when the inputs' part of its gates (T, R, 3H) is known; PyTorch's order r, z, n."""
+    """A GRU over a sequence. One buffer (T, R, 4H) holds what a step computes:
+
+    n | r | z | U_n h        W x adds to the first three blocks, U h to the last three: one product each
+    """
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, memory: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        steps, rows, width = gates.shape[0], gates.shape[1], memory.shape[1]
-        gates = gates.to(memory.dtype)  # lower precision, under autocast
-        outputs = gates.new_empty(steps, rows, width)
-        switches = gates.new_empty(steps, rows, 2 * width)  # r and z
-        proposals = gates.new_empty(steps, rows, width)  # n
-        recurrent = gates.new_empty(steps, rows, 3 * width)  # U h + b
-        transposed, previous = weight.t(), memory
-        for step in range(steps):
-            hidden = torch.addmm(bias, previous, transposed, out=recurrent[step])
-            switch = torch.add(gates[step, :, : 2 * width], hidden[:, : 2 * width], out=switches[step]).sigmoid_()
-            proposal = torch.addcmul(
-                gates[step, :, 2 * width :], switch[:, :width], hidden[:, 2 * width :], out=proposals[step]
-            ).tanh_()
-            previous = torch.lerp(proposal, previous, switch[:, width:], out=outputs[step])
-        ctx.save_for_backward(outputs, memory, switches, proposals, recurrent[..., 2 * width :], weight)
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        memory: Tensor,
+        input_weight: Tensor,
+        weight: Tensor,
+        input_bias: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        steps, rows, width = inputs.shape[0], inputs.shape[1], memory.shape[1]
+        inputs = inputs.to(memory.dtype)  # of lower precision under autocast
+        buffer = inputs.new_empty(steps, rows, 4 * width)
+        flat = buffer.view(steps * rows, 4 * width)
+        # PyTorch's order is r, z, n
+        input_weight = input_weight.roll(width, dims=0)
+        start = input_bias.roll(width)
+        start[width:] += bias[: 2 * width]
+        torch.addmm(start, inputs.reshape(steps * rows, -1), input_weight.t(), out=flat[:, : 3 * width])
+        flat[:, 3 * width :] = bias[2 * width :]
+        outputs = inputs.new_empty(steps, rows, width)
+        n, r, z, candidate = (block.unbind(0) for block in buffer.view(steps, rows, 4, width).unbind(2))
+        switches, recurrent = buffer[..., width : 3 * width].unbind(0), buffer[..., width:].unbind(0)
+        previous, transposed = memory, weight.t()
+        for step, after in enumerate(outputs.unbind(0)):
+            recurrent[step].addmm_(previous, transposed)
+            switches[step].sigmoid_()
+            n[step].addcmul_(r[step], candidate[step]).tanh_()
+            previous = torch.lerp(n[step], previous, z[step], out=after)
+        ctx.save_for_backward(inputs, memory, input_weight, weight, buffer, outputs)
         return outputs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        outputs, memory, switches, proposals, recurrent, weight = ctx.saved_tensors
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, ...]:
+        inputs, memory, input_weight, weight, buffer, outputs = ctx.saved_tensors
         steps, rows, width = outputs.shape
         before = torch.cat([memory.unsqueeze(0), outputs[:-1]])  # h in front of each step
-        r, z = switches.split(width, dim=-1)
-        # Derivatives of what enters the three gates by h', all steps at once; the loop only multiplies
-        by_proposal = (1 - z) * (1 - proposals.square())
-        by_gates = torch.stack(
-            [by_proposal * recurrent * r * (1 - r), (before - proposals) * z * (1 - z), by_proposal * r], dim=2
-        )  # (T, R, 3, H), of U h
-        hidden_slopes = torch.empty_like(by_gates)
-        slopes = torch.empty_like(outputs)  # by h' of each step
+        n, r, z, candidate = buffer.view(steps, rows, 4, width).unbind(2)
+        # By how much the entries of the buffer, before their nonlinearity, move h': first for all steps, then times the
+        # slope of h', which has to come from behind, step by step.
+        slopes = torch.empty_like(buffer).view(steps, rows, 4, width)
+        by_n, by_r, by_z, by_candidate = slopes.unbind(2)
+        keep = 1 - z
+        torch.addcmul(keep, n.square(), keep, value=-1, out=by_n)  # (1 - z) (1 - n²)
+        torch.mul(by_n, r, out=by_candidate)
+        torch.mul(by_candidate, candidate, out=by_r).mul_(1 - r)
+        torch.sub(before, n, out=by_z).mul_(keep.mul_(z))
         carried = torch.zeros_like(memory)
+        now = torch.empty_like(memory)
+        recurrent = slopes.view(steps, rows, 4 * width)[..., width:].unbind(0)
         for step in range(steps - 1, -1, -1):
-            now = torch.add(slope[step], carried, out=slopes[step])
-            gate_slopes = torch.mul(by_gates[step], now.unsqueeze(1), out=hidden_slopes[step])
-            carried = torch.addmm(now * z[step], gate_slopes.view(rows, 3 * width), weight)
-        flat = hidden_slopes.view(steps * rows, 3 * width)
-        input_slopes = hidden_slopes.view(steps, rows, 3 * width).clone()
-        torch.mul(by_proposal, slopes, out=input_slopes[..., 2 * width :])  # n sees W x directly, U h through r
-        return input_slopes, carried, flat.t() @ before.view(steps * rows, width), flat.sum(dim=0)
+            torch.add(slope[step], carried, out=now)
+            slopes[step].mul_(now.unsqueeze(1))
+            torch.mul(now, z[step], out=carried).addmm_(recurrent[step], weight)
+        flat = slopes.view(steps * rows, 4 * width)
+        of_input, of_memory = flat[:, : 3 * width], flat[:, width:]
+        sums = flat.sum(dim=0)
+        return (
+            (of_input @ input_weight).view(steps, rows, -1),
+            carried,
+            (of_input.t() @ inputs.reshape(steps * rows, -1)).roll(-width, dims=0),
+            of_memory.t() @ before.view(steps * rows, width),
+            sums[: 3 * width].roll(-width),
+            sums[width:],
+        )
