@@ -26,6 +26,7 @@ from rich.text import Text
 from analysis.returns import histogram_figure, histogram_text
 from datamodules.catalogue import (
     Listed,
+    RecordedDataset,
     listing,
     local_qualities,
     published_as,
@@ -61,13 +62,14 @@ COLUMNS = (
     "return_std",
     "return_min",
     "return_max",
+    "won",
     "out_of_range",
     "file",
 )
 _NOISE = re.compile(
     r"[-\s]*(Does not validate against any|Subtypes:|Errors:|Given value|Expected a (<class 'NoneType'>|path)|$)"
 )
-DISPENSABLE = ("state", "obs", "min", "max", "std", "agents")  # in this order, where the terminal is too narrow
+DISPENSABLE = ("won", "state", "obs", "min", "max", "std", "agents")  # in this order, where the terminal is too narrow
 
 
 def list_datasets(
@@ -82,9 +84,10 @@ def list_datasets(
 ) -> None:
     """Lists all datasets: published, embedded (recorded here), and others that lie under the root.
 
-    Figures are the published ones; "-" where nothing is published. "steps" are those of each copy where a vault holds
-    several recordings side by side (5 x 1,000,000); episodes and returns are then the first copy's. A return is the sum
-    of an agent's rewards over an episode.
+    Figures are the published ones, and for embedded datasets those of the recording with seed 0; "-" where there are
+    none. "steps" are those of each copy where a vault holds several recordings side by side (5 x 1,000,000); episodes
+    and returns are then the first copy's. A return is the sum of an agent's rewards over an episode. "won" is the share
+    of episodes won, which only embedded datasets tell.
 
     Args:
         source: Only this source: og_marl, omiga, omar, cfcql, alberdice or embedded.
@@ -370,7 +373,10 @@ def _cells(line: Listed) -> dict[str, str]:
     card = line.card
     kind = {True: "discrete", False: "continuous", None: "-"}[line.discrete]
     cells = dict.fromkeys(
-        ("dataset", "quality", "agents", "obs", "state", "actions", "steps", "episodes", "mean", "std", "min", "max"),
+        (
+            *("dataset", "quality", "agents", "obs", "state", "actions", "steps", "episodes"),
+            *("mean", "std", "min", "max", "won"),
+        ),
         "-",
     )
     cells |= {"dataset": line.dataset, "quality": line.quality or "-", "actions": kind}
@@ -384,4 +390,6 @@ def _cells(line: Listed) -> dict[str, str]:
             "episodes": f"{card.episodes:,}",
         }
         cells |= {name: f"{getattr(card, f'return_{name}'):.2f}" for name in ("mean", "std", "min", "max")}
+    if isinstance(card, RecordedDataset) and card.won is not None:
+        cells["won"] = f"{card.won:.1%}"
     return cells | {"here": "yes" if line.here else "-"}

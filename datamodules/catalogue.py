@@ -47,14 +47,17 @@ SMAX_SCENARIOS = (
     "smacv2_20_units",
 )
 
-EMBEDDED_DATASETS = (
-    *(f"{EMBEDDED}/smax/{scenario}" for scenario in SMAX_SCENARIOS),
-    f"{EMBEDDED}/mpe/simple_spread",
-    f"{EMBEDDED}/matrix/xor",
-)
-EMBEDDED_CONTINUOUS = (f"{EMBEDDED}/mpe/simple_spread",)
-
-EMBEDDED_QUALITIES = ("Mixed",)
+_OF_A_TRAINING = ("Mixed", "Good", "Medium", "Poor", "Replay")
+#: The qualities of every dataset that this project records itself, as ``environments/behaviours.py`` knows them.
+EMBEDDED_QUALITIES = {
+    **{f"{EMBEDDED}/smax/{scenario}": ("Mixed",) for scenario in SMAX_SCENARIOS},
+    **{f"{EMBEDDED}/smax/{scenario}": _OF_A_TRAINING for scenario in ("3m", "2s3z", "5m_vs_6m")},
+    f"{EMBEDDED}/mpe/simple_spread": (*_OF_A_TRAINING, "Expert"),
+    f"{EMBEDDED}/mamujoco/2halfcheetah": _OF_A_TRAINING,
+    f"{EMBEDDED}/matrix/xor": ("Mixed",),
+}
+EMBEDDED_DATASETS = tuple(EMBEDDED_QUALITIES)
+EMBEDDED_CONTINUOUS = (f"{EMBEDDED}/mpe/simple_spread", f"{EMBEDDED}/mamujoco/2halfcheetah")
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,50 @@ class PublishedDataset:
 
 
 @dataclass(frozen=True)
+class RecordedDataset:
+    """One quality of a dataset that this project records itself: figures of the recording with seed 0.
+
+    They stand in ``embedded_datasets.json``, where ``python -m online.figures`` puts them. On another machine, or with
+    other versions of the simulators, they come out a little different.
+
+    Attributes:
+        dataset: For example "embedded/smax/3m".
+        quality: For example "Good".
+        n_agents: Number of agents N.
+        obs_dim: Length O of one agent's observation.
+        state_dim: Length S of the state.
+        action_dim: Number of choices if discrete, else the length of an action.
+        discrete: Whether an action is one of several choices.
+        steps: Steps of all episodes.
+        episodes: Number of episodes.
+        return_mean: Mean return of an episode: sum of the team's rewards.
+        return_std: Standard deviation of the return, that of the population.
+        return_min: Smallest return.
+        return_max: Largest return.
+        won: Share of episodes won; None where there is nothing to win.
+        state_per_agent: There is one state for all agents.
+        copies: There is one recording in each vault.
+    """
+
+    dataset: str
+    quality: str
+    n_agents: int
+    obs_dim: int
+    state_dim: int
+    action_dim: int
+    discrete: bool
+    steps: int
+    episodes: int
+    return_mean: float
+    return_std: float
+    return_min: float
+    return_max: float
+    won: float | None
+    state_per_agent: bool = False
+    copies: int = 1
+
+
+@dataclass(frozen=True)
 class Listed:
     """One line of the catalogue.
 
@@ -148,14 +195,14 @@ class Listed:
         quality: Its quality, or None where the qualities are not known before the dataset is here.
         discrete: Whether actions are choices, or None where that is not known.
         here: Whether the vault lies under the root.
-        card: What is published about it, if anything.
+        card: What is published about it, or was measured when it was recorded, if anything.
     """
 
     dataset: str
     quality: str | None
     discrete: bool | None
     here: bool
-    card: PublishedDataset | None = None
+    card: PublishedDataset | RecordedDataset | None = None
 
 
 def published() -> tuple[PublishedDataset, ...]:
@@ -214,7 +261,7 @@ def archive(dataset: str) -> str:
     if dataset in EMBEDDED_DATASETS:
         raise ValueError(
             f"{dataset} is not published but recorded, on first use or by: "
-            f"lightning data record {dataset} {EMBEDDED_QUALITIES[0]}"
+            f"lightning data record {dataset} {EMBEDDED_QUALITIES[dataset][0]}"
         )
     if dataset not in _entries():
         raise ValueError(f"unknown dataset {dataset!r}; {_nearest_dataset(dataset)}")
@@ -230,9 +277,22 @@ def qualities(dataset: str) -> tuple[str, ...]:
     Returns:
         Their names; empty for unknown datasets and those without a card.
     """
-    if dataset in EMBEDDED_DATASETS:
-        return EMBEDDED_QUALITIES
+    if dataset in EMBEDDED_QUALITIES:
+        return EMBEDDED_QUALITIES[dataset]
     return tuple(_entries().get(dataset, {}).get("qualities", ()))
+
+
+def recorded_as(dataset: str, quality: str) -> RecordedDataset | None:
+    """Figures of a dataset that this project records itself.
+
+    Args:
+        dataset: Name of the dataset.
+        quality: Its quality.
+
+    Returns:
+        The figures, or None where nobody has measured any.
+    """
+    return _recorded().get((dataset, quality))
 
 
 def is_published(dataset: str) -> bool:
@@ -348,12 +408,13 @@ def check_embedded(dataset: str, quality: str) -> None:
         quality: How well the recorded teams play.
 
     Raises:
-        ValueError: If there is no such dataset or quality, with the nearest names.
+        ValueError: If there is no such dataset, with the nearest names, or no such quality, with all that there are.
     """
     if dataset not in EMBEDDED_DATASETS:
         raise ValueError(f"unknown dataset {dataset!r}; {nearest(dataset, EMBEDDED_DATASETS)}")
-    if quality not in EMBEDDED_QUALITIES:
-        raise ValueError(f"unknown quality {quality!r} of {dataset}; {nearest(quality, EMBEDDED_QUALITIES)}")
+    if quality not in EMBEDDED_QUALITIES[dataset]:
+        there_are = ", ".join(EMBEDDED_QUALITIES[dataset])
+        raise ValueError(f"unknown quality {quality!r} of {dataset}; choose one of: {there_are}")
 
 
 def scenario_directory(root: Path, dataset: str) -> Path:
@@ -412,14 +473,23 @@ def _by_name() -> dict[tuple[str, str], PublishedDataset]:
     return found
 
 
+@functools.cache
+def _recorded() -> dict[tuple[str, str], RecordedDataset]:
+    """Figures of our own recordings, by dataset and quality."""
+    entries = json.loads(Path(__file__).with_name("embedded_datasets.json").read_text())
+    cards = [RecordedDataset(**entry) for entry in entries]
+    return {(card.dataset, card.quality): card for card in cards}
+
+
 def _everything(root: Path) -> Iterator[Listed]:
     """All lines of the catalogue."""
     here = {(dataset, quality) for dataset in _datasets_under(root) for quality in local_qualities(root, dataset)}
     for (dataset, quality), card in _by_name().items():
         yield Listed(dataset, quality, card.discrete, (dataset, quality) in here, card)
     for dataset in EMBEDDED_DATASETS:
-        for quality in EMBEDDED_QUALITIES:
-            yield Listed(dataset, quality, dataset not in EMBEDDED_CONTINUOUS, (dataset, quality) in here)
+        for quality in EMBEDDED_QUALITIES[dataset]:
+            name = (dataset, quality)
+            yield Listed(*name, dataset not in EMBEDDED_CONTINUOUS, name in here, recorded_as(*name))
     others = sorted((dataset, quality) for dataset, quality in here if quality not in qualities(dataset))
     for dataset in (name for name in _entries() if not qualities(name)):
         if not any(name == dataset for name, _ in others):

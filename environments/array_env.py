@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from environments.drawing import Picture
 from environments.team_env import Array, Moment, TeamEnv
 from environments.vector import VectorStep, check_actions, check_seeds
 
@@ -29,6 +30,9 @@ class ArrayVector(ABC):
     Raises:
         ValueError: If ``n_envs`` is not positive.
     """
+
+    #: Speed at which a film of the first copy is watched; 0 if :meth:`draw` is not there.
+    frames_per_second = 0
 
     def __init__(
         self,
@@ -95,6 +99,17 @@ class ArrayVector(ABC):
         self._now = VectorStep(*(_chosen(before.finished, *both) for both in zip(before, after, strict=True)))
         return self._now.copied()
 
+    def draw(self, caption: str) -> Picture:
+        """The first copy as it is now, (H, W, 3) uint8, where ``frames_per_second`` is not 0.
+
+        Args:
+            caption: Above the picture.
+
+        Returns:
+            The picture.
+        """
+        raise NotImplementedError
+
     def close(self) -> None:  # noqa: B027 (not abstract: arrays need no closing)
         """Nothing to give back."""
 
@@ -147,6 +162,7 @@ class OneCopy(TeamEnv):
             action_dim=vector.action_dim,
             discrete=vector.discrete,
             can_be_won=vector.can_be_won,
+            frames_per_second=vector.frames_per_second,
         )
 
     def _start(self, seed: int) -> Moment:
@@ -156,6 +172,10 @@ class OneCopy(TeamEnv):
     def _advance(self, actions: Array) -> Moment:
         """Go one step on in the only copy."""
         return _moment_of(self._vector.step(actions[None]))
+
+    def _draw(self, caption: str) -> Picture:
+        """The only copy."""
+        return self._vector.draw(caption)
 
 
 def _moment_of(shown: VectorStep) -> Moment:

@@ -1,4 +1,4 @@
-"""Scripted teams of different qualities, from which datasets are recorded.
+"""Teams of different qualities, from which datasets are recorded.
 
 A behaviour decides for all copies and agents at once, from what the copies show
 (:class:`environments.vector.VectorStep`):
@@ -11,12 +11,14 @@ A behaviour decides for all copies and agents at once, from what the copies show
     noise    every agent, with probability .1, takes any        Gaussian, .15 on the five action components
              legal action
 
-``uniform`` takes any legal action, in every scenario. Which behaviours make up a dataset is said by :func:`recipe`.
+``precise``, in simple_spread, is ``good`` without noise. ``uniform`` takes any legal action, in every scenario.
+``learned-<stage>`` is a team that learned online (:mod:`environments.learned`), in the scenarios whose weights come
+with the project. Which behaviours make up a dataset is said by :func:`recipe`.
 """
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments import smax
+from environments.learned import STAGES, LearnedTeam, digest, shipped_stages, shipped_team, weights_file
 from environments.registry import split_scenario
 from environments.vector import Array, VectorStep
 
@@ -51,12 +54,50 @@ class Recipe:
     shares: dict[str, float]
 
 
-#: Datasets by scenario, or family, and quality. A new quality is a row here, and its behaviour one in ``_BEHAVIOURS``.
+def _learned(episodes: int) -> dict[str, Recipe]:
+    """The qualities that one training gives: three of its stages, and a mixture over the whole of it."""
+    replay = {f"{LEARNED}{stage}": 0.2 for stage in STAGES if stage.startswith("replay")}
+    stages = {quality: {f"{LEARNED}{quality.lower()}": 1.0} for quality in ("Good", "Medium", "Poor")}
+    return {quality: Recipe(episodes, shares) for quality, shares in (stages | {"Replay": replay}).items()}
+
+
+LEARNED = "learned-"  # what the names of teams that learned begin with
+_SMAX = {"Mixed": Recipe(4000, {"good": 0.3, "weak": 0.7})}
+#: Datasets by scenario, or family, and quality. A new quality is a row here, and its behaviour one in ``_BEHAVIOURS``
+#: or a file in ``environments/weights``; ``datamodules/catalogue.py`` lists it.
 _RECIPES = {
-    "smax": {"Mixed": Recipe(4000, {"good": 0.3, "weak": 0.7})},
-    "mpe/simple_spread": {"Mixed": Recipe(3000, {"good": 0.3, "weak": 0.7})},
+    "smax": _SMAX,
+    "smax/3m": _SMAX | _learned(4000),
+    "smax/2s3z": _SMAX | _learned(2000),
+    "smax/5m_vs_6m": _SMAX | _learned(2000),
+    "mpe/simple_spread": {
+        "Mixed": Recipe(3000, {"good": 0.3, "weak": 0.7}),
+        **_learned(3000),
+        "Good": Recipe(3000, {"good": 1.0}),
+        "Expert": Recipe(3000, {"precise": 1.0}),
+    },
+    "mamujoco/2halfcheetah": {
+        "Mixed": Recipe(250, {f"{LEARNED}{stage}": 1 / 3 for stage in ("good", "medium", "poor")}),
+        **_learned(250),
+    },
     "matrix/xor": {"Mixed": Recipe(4000, {"uniform": 1.0})},
 }
+
+
+def recorded_qualities(scenario: str) -> tuple[str, ...]:
+    """The qualities in which a scenario's dataset can be recorded.
+
+    Args:
+        scenario: Such as "smax/3m".
+
+    Returns:
+        Their names; none where nobody plays.
+
+    Raises:
+        ValueError: If there is no such scenario.
+    """
+    family, _ = split_scenario(scenario)
+    return tuple(_RECIPES.get(scenario) or _RECIPES.get(family, {}))
 
 
 def recipe(scenario: str, quality: str) -> Recipe:
@@ -85,7 +126,7 @@ def make_behaviour(scenario: str, name: str) -> Behaviour:
 
     Args:
         scenario: Such as "smax/3m".
-        name: "uniform"; for some scenarios also "good" or "weak".
+        name: "uniform"; for some scenarios also a script, such as "good" or "weak", or "learned-<stage>".
 
     Returns:
         The behaviour, to be reset before it acts.
@@ -98,11 +139,21 @@ def make_behaviour(scenario: str, name: str) -> Behaviour:
     behaviours = _BEHAVIOURS.get(scenario) or _BEHAVIOURS.get(family, {})
     if name == "uniform":
         return Uniform(discrete=_is_discrete(scenario))
-    if name not in behaviours:
+    if name in behaviours:
+        return behaviours[name](map_name)
+    learned = [f"{LEARNED}{stage}" for stage in shipped_stages(scenario)]
+    if name not in learned:
         raise ValueError(
-            f"unknown behaviour '{name}' for '{scenario}'; choose one of: {', '.join([*behaviours, 'uniform'])}"
+            f"unknown behaviour '{name}' for '{scenario}'; choose one of: "
+            f"{', '.join([*behaviours, 'uniform', *learned])}"
         )
-    return behaviours[name](map_name)
+    return LearnedTeam(shipped_team(scenario, name.removeprefix(LEARNED)), name=name)
+
+
+def weights_of(scenario: str, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the weights of those behaviours that learned, by name."""
+    stages = {name: name.removeprefix(LEARNED) for name in names if name.startswith(LEARNED)}
+    return {name: digest(weights_file(scenario, stage)) for name, stage in stages.items()}
 
 
 def _is_discrete(scenario: str) -> bool:
@@ -312,6 +363,7 @@ _BEHAVIOURS: dict[str, dict[str, Callable[[str], Behaviour]]] = {
         "weak": lambda map_name: SmaxScript(map_name, focus_fire=False, shot_probability=0.4),
     },
     "mpe/simple_spread": {
+        "precise": lambda _: SpreadScript(assign=True, gain=7.0, noise=0.0),
         "good": lambda _: SpreadScript(assign=True, gain=7.0),
         "weak": lambda _: SpreadScript(assign=False, gain=3.5),
     },

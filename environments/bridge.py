@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.array_env import ArrayVector
+from environments.drawing import BLUE, ORANGE, PALE, SKY, Legend, Picture, Piece, draw_grid, faded
 from environments.vector import Array, VectorStep
 
 HEIGHT, WIDTH = 3, 7
@@ -48,6 +49,8 @@ class BridgeVector(ArrayVector):
     Raises:
         ValueError: If ``n_envs`` is not positive.
     """
+
+    frames_per_second = 4
 
     def __init__(self, n_envs: int) -> None:
         super().__init__(
@@ -103,6 +106,25 @@ class BridgeVector(ArrayVector):
         legal: NDArray[np.bool_] = inside & LAND[row, column]
         legal[self._arrived()] = np.arange(len(MOVES)) == 0
         return legal
+
+    def draw(self, caption: str) -> Picture:
+        """The first copy from above; goals are in the pale colour of the agent that has to reach them.
+
+        Args:
+            caption: Above the picture.
+
+        Returns:
+            (224, 448, 3) uint8.
+        """
+        squares = np.where(LAND, 0, 1)
+        colors = (PALE, faded(SKY, 0.3), faded(BLUE), faded(ORANGE))
+        for agent, (row, column) in enumerate(GOALS):
+            squares[row, column] = 2 + agent
+        pieces = [
+            Piece(int(row), int(column), color, word)
+            for (row, column), color, word in zip(self._place[0], (BLUE, ORANGE), "AB", strict=True)
+        ]
+        return draw_grid(squares, colors, pieces, caption, [Legend(colors[1], "water")])
 
     def _look(self, rewards: Array | None = None, won: NDArray[np.bool_] | None = None) -> VectorStep:
         """What both agents see."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.array_env import ArrayVector
+from environments.drawing import Picture, draw_particles
 from environments.vector import Array, VectorStep
 
 N_AGENTS = 3
@@ -33,6 +34,8 @@ class LandmarksVector(ArrayVector):
         ValueError: If ``n_envs`` is not positive.
     """
 
+    frames_per_second = 1
+
     def __init__(self, n_envs: int) -> None:
         super().__init__(
             name="matrix/landmarks",
@@ -45,20 +48,35 @@ class LandmarksVector(ArrayVector):
             can_be_won=True,
         )
         self._landmarks = np.zeros((n_envs, N_AGENTS, 2))
+        self._place = np.zeros((n_envs, N_AGENTS, 2))  # before they jump, the middle
 
     def _start(self, seeds: NDArray[np.uint32]) -> VectorStep:
         """Turn the circle."""
         turns = np.array([np.random.default_rng(int(seed)).random() for seed in seeds])
         angles = 2.0 * np.pi * (turns[:, None] + np.arange(N_AGENTS) / N_AGENTS)
+        self._place = np.zeros_like(self._place)
         self._landmarks = RADIUS * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
         return self._look()
 
     def _advance(self, actions: Array) -> VectorStep:
         """Jump."""
+        self._place = actions.astype(np.float64)
         distances = np.linalg.norm(self._landmarks[:, :, None] - actions[:, None], axis=-1)  # (E, landmarks, N)
         nearest = distances.min(axis=2)
         rewards = np.maximum(0.0, 1.0 - nearest / RADIUS).mean(axis=1)
         return self._look(np.repeat(rewards[:, None], N_AGENTS, axis=1), (nearest <= REACH).all(axis=1))
+
+    def draw(self, caption: str) -> Picture:
+        """The first copy from above; a landmark's ring is as large as REACH.
+
+        Args:
+            caption: Above the picture.
+
+        Returns:
+            (512, 480, 3) uint8.
+        """
+        sizes, reaches = np.full(N_AGENTS, 0.06), np.full(N_AGENTS, REACH)
+        return draw_particles(self._place[0], sizes, N_AGENTS, self._landmarks[0], reaches, 0, caption)
 
     def _look(self, rewards: Array | None = None, won: NDArray[np.bool_] | None = None) -> VectorStep:
         """What everybody sees."""

@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from environments.drawing import Picture, draw_robot
 from environments.team_env import Array, Moment, TeamEnv
 
 
@@ -62,6 +63,7 @@ ROBOTS = {
 VARIANTS = ("2halfcheetah-og_marl", "2halfcheetah-omar", "6halfcheetah-omiga", "2ant-omiga", "3hopper-omiga")
 NAMES = (*ROBOTS, *VARIANTS)
 MAX_STEPS = 1000
+_FASTEST_FILM = 50  # frames per second
 _ANT_BODIES = 14  # with the world itself, whose contact force version 2 observed and version 5 does not
 
 
@@ -140,6 +142,7 @@ class MultiAgentMujoco(TeamEnv):
             action_dim=self._motors.shape[1],
             discrete=False,
             can_be_won=False,
+            frames_per_second=min(_FASTEST_FILM, round(1.0 / self._robot.unwrapped.dt)),
         )
 
     def _motors_of_agents(self) -> NDArray[np.int64]:
@@ -210,6 +213,30 @@ class MultiAgentMujoco(TeamEnv):
         standardised = (obs - obs.mean(axis=1, keepdims=True)) / obs.std(axis=1, keepdims=True)
         shown: NDArray[np.float32] = standardised.astype(np.float32)
         return shown
+
+    def _draw(self, caption: str) -> Picture:
+        """The robot from the side, its limbs in the colours of the agents that move them; needs no OpenGL."""
+        model, data = self._robot.unwrapped.model, self._robot.unwrapped.data
+        geometries = [g for g, body in enumerate(model.geom_bodyid) if body > 0]  # body 0 is the ground
+        # MuJoCo's capsules and balls: a radius, and half the length along the own z axis, 0 for balls
+        half = model.geom_size[geometries, 1:2] * data.geom_xmat[geometries].reshape(-1, 3, 3)[:, :, 2]
+        place = data.geom_xpos[geometries]
+        x, y = data.qpos[0], data.qpos[1] if self._body == "Ant" else 0.0
+        return draw_robot(
+            starts=place - half,
+            ends=place + half,
+            radii=model.geom_size[geometries, 0],
+            owners=[self._owners().get(int(model.geom_bodyid[g]), -1) for g in geometries],
+            camera=(float(x), float(y)),
+            tilt=0.6 if self._body == "Ant" else 0.0,
+            caption=f"{caption}   x = {x:.1f} m",
+        )
+
+    def _owners(self) -> dict[int, int]:
+        """Which agent moves a body of the robot against the one that carries it."""
+        model = self._robot.unwrapped.model
+        joints = model.actuator_trnid[:, 0]
+        return {int(model.jnt_bodyid[joints[motor]]): agent for agent, own in enumerate(self._motors) for motor in own}
 
     def close(self) -> None:
         """Close Gymnasium's environment."""

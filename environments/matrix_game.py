@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.array_env import ArrayVector, OneCopy
+from environments.drawing import Picture, draw_table
 from environments.vector import Array, VectorStep
 
 #: Team reward by the two agents' actions. XOR pays only for opposite actions: both (0, 1) and (1, 0) are optimal, and
@@ -25,6 +26,8 @@ class MatrixVector(ArrayVector):
         ValueError: If there is no such table, or ``n_envs`` is not positive.
     """
 
+    frames_per_second = 1
+
     def __init__(self, n_envs: int, name: str = "xor") -> None:
         if name not in PAYOFFS:
             raise ValueError(f"unknown matrix game '{name}'; choose one of: {', '.join(PAYOFFS)}")
@@ -39,17 +42,31 @@ class MatrixVector(ArrayVector):
             discrete=True,
             can_be_won=True,
         )
+        self._chosen: tuple[int, int] | None = None  # in the first copy
         self._ones = np.ones((n_envs, self.n_agents, 1)), np.ones((n_envs, 1))
 
     def _start(self, seeds: NDArray[np.uint32]) -> VectorStep:
         """The only moment there is."""
+        self._chosen = None
         return self._shown(*self._ones)
 
     def _advance(self, actions: Array) -> VectorStep:
         """Pay out."""
+        self._chosen = int(actions[0, 0]), int(actions[0, 1])
         paid = self._payoffs[tuple(actions.T)]
         rewards = np.repeat(paid[:, None], self.n_agents, axis=1)
         return self._shown(*self._ones, rewards, terminals=np.ones(self.n_envs, bool), won=paid == self._payoffs.max())
+
+    def draw(self, caption: str) -> Picture:
+        """The table, and what was chosen in the first copy.
+
+        Args:
+            caption: Above the picture.
+
+        Returns:
+            (320, 448, 3) uint8.
+        """
+        return draw_table(self._payoffs, self._chosen, caption)
 
 
 class MatrixGame(OneCopy):

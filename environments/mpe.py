@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.array_env import OneCopy
+from environments.drawing import Picture
 from environments.particle_games import SpreadVector, TagVector, WorldVector
 from environments.particles import MAX_STEPS, N_PUSHES, ParticleVector, Rules, nearest_push
 from environments.preys import flee, omar_prey
@@ -131,7 +132,7 @@ class Mpe(TeamEnv):
         self._env = import_mpe2(module).parallel_env(
             max_cycles=MAX_STEPS, continuous_actions=rules == "continuous", **settings
         )
-        like = arrays(1, rules, f"mpe/{name}")  # the same sizes, by the same rules
+        self._like = like = arrays(1, rules, f"mpe/{name}")  # the same sizes, by the same rules
         self._everybody = list(self._env.possible_agents)
         self._legal = np.zeros((like.n_agents, like.action_dim), bool)
         for row, agent in zip(self._legal, self._everybody, strict=False):  # rows are shorter by the preys
@@ -144,6 +145,7 @@ class Mpe(TeamEnv):
             action_dim=like.action_dim,
             discrete=like.discrete,
             can_be_won=False,
+            frames_per_second=like.frames_per_second,
         )
 
     def _n_actions(self, agent: str) -> int:
@@ -191,6 +193,12 @@ class Mpe(TeamEnv):
             truncated=any(ends.values()),
             won=False,
         )
+
+    def _draw(self, caption: str) -> Picture:
+        """The world from above; mpe2's own drawing wants a screen and pygame."""
+        world = self._env.unwrapped.world
+        agents, landmarks = (np.stack([body.state.p_pos for body in some]) for some in (world.agents, world.landmarks))
+        return self._like.draw_places(agents, landmarks, caption)
 
     def close(self) -> None:
         """Close mpe2's environment."""

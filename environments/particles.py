@@ -36,6 +36,7 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from environments.array_env import ArrayVector
+from environments.drawing import Picture, draw_particles
 from environments.preys import flee
 from environments.vector import Array, VectorStep
 
@@ -96,6 +97,8 @@ class ParticleVector(ArrayVector):
             are filled up with entries or illegal actions that have no effect.
         prey: Policy of the preys, which have to be shown; by default they flee.
     """
+
+    frames_per_second = 8
 
     def __init__(
         self,
@@ -207,6 +210,41 @@ class ParticleVector(ArrayVector):
         slowed = np.where(fast, bodies.max_speed, 1.0) / np.where(fast, speed, 1.0)
         self._velocity = self._velocity * slowed[..., None]
         self._position = self._position + (self._velocity if bodies.velocity_first else before) * TIME_STEP
+
+    def draw(self, caption: str) -> Picture:
+        """The first copy from above.
+
+        Args:
+            caption: Above the picture.
+
+        Returns:
+            (512, 480, 3) uint8.
+        """
+        return self.draw_places(self._position[0], self._landmarks[0], caption)
+
+    def draw_places(self, position: Floats, landmarks: Floats, caption: str) -> Picture:
+        """This game with agents (M, 2) and landmarks (L, 2) at given places, from above.
+
+        Args:
+            position: Of the agents, predators before preys.
+            landmarks: Their positions.
+            caption: Above the picture.
+
+        Returns:
+            (512, 480, 3) uint8.
+        """
+        bodies, n_team = self._bodies, self._n_predators
+        hunted = n_team < len(position)
+        return draw_particles(
+            position,
+            bodies.sizes,
+            n_team,
+            landmarks,
+            bodies.landmark_sizes,
+            bodies.n_obstacles,
+            caption,
+            words=("predators", "prey", "food, forest") if hunted else ("team", "", "landmark"),
+        )
 
     def _distances(self, first: Floats, second: Floats) -> Floats:
         """Of everything (E, A, 2) to everything (E, B, 2): (E, A, B)."""

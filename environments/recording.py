@@ -6,9 +6,9 @@
 The vault holds one stream (1, T, ...) of whole episodes, one after the other: ``observations`` (N, O), ``actions`` (N,)
 int32 or (N, A), ``rewards``, ``terminals`` and ``truncations`` (N,), ``infos.state`` (S,) and, for discrete actions,
 ``infos.legals`` (N, A); all but the discrete actions are float32, as in OG-MARL's datasets. ``recording.json`` says how
-it was made and what is in it.
+it was made and what is in it; where teams that learned have played, also the digests of their weights.
 
-Anything can be recorded: :func:`record` plays this project's own scripts, :func:`record_team` whoever it is given, in
+Anything can be recorded: :func:`record` plays this project's own teams, :func:`record_team` whoever it is given, in
 our environments or a user's.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.behaviours import Behaviour, make_behaviour, recipe
+from environments.behaviours import Behaviour, make_behaviour, recipe, weights_of
 from environments.imported import is_import_path
 from environments.registry import make_vector_env
 from environments.vault_writer import VaultWriter, import_flashbax
@@ -110,6 +110,8 @@ def record(
     mixture = recipe(scenario, quality)
     episodes = mixture.episodes if episodes is None else episodes
     identity = dict(zip(_IDENTITY, (dataset, quality, seed, episodes), strict=True))
+    if weights := weights_of(scenario, mixture.shares):
+        identity["weights"] = weights
     cast = _Cast(mixture.shares, lambda name, _: make_behaviour(scenario, name))
     return _record(Path(root), identity, lambda draft: _record_into(draft, scenario, cast, seed, episodes, progress))
 

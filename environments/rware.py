@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from environments.drawing import BLUE, GREEN, GREY, ORANGE, PALE, Legend, Picture, Piece, draw_grid
 from environments.team_env import Array, Moment, TeamEnv
 
 SIZES = ("tiny", "small")
@@ -81,6 +82,7 @@ class Rware(TeamEnv):
             action_dim=N_ACTIONS,
             discrete=True,
             can_be_won=False,
+            frames_per_second=10,
         )
 
     def _start(self, seed: int) -> Moment:
@@ -118,6 +120,21 @@ class Rware(TeamEnv):
         carrying = obs[:, 2] == 1.0
         extras: NDArray[np.float64] = requested[:, 4] * np.where(carrying, 0.006, 0.003) + 0.001 * requested.any(axis=1)
         return extras
+
+    def _draw(self, caption: str) -> Picture:
+        """The warehouse from above; robots that carry a shelf have a dark edge."""
+        squares = np.zeros(self._env.grid_size, np.int64)
+        for column, row in self._env.goals:
+            squares[row, column] = 3
+        for shelf in self._env.shelfs:
+            squares[shelf.y, shelf.x] = 2 if shelf in self._env.request_queue else 1
+        ahead = {"UP": (-1, 0), "DOWN": (1, 0), "LEFT": (0, -1), "RIGHT": (0, 1)}
+        pieces = [
+            Piece(robot.y, robot.x, BLUE, str(i), ahead[robot.dir.name], robot.carrying_shelf is not None)
+            for i, robot in enumerate(self._env.agents)
+        ]
+        legend = [Legend(BLUE, "robot"), Legend(ORANGE, "requested"), Legend(GREEN, "goal")]
+        return draw_grid(squares, (PALE, GREY, ORANGE, GREEN), pieces, caption, legend)
 
     def close(self) -> None:
         """Close rware's environment."""

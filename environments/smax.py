@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from environments.drawing import Picture, draw_battle
 from environments.team_env import Array, Moment, TeamEnv
 from environments.vector import VectorStep, check_actions, check_seeds
 
@@ -241,6 +242,7 @@ class Smax(TeamEnv):
     def __init__(self, map_name: str = "3m") -> None:
         self._simulator = simulator(map_name)
         self._battle: Battle | None = None
+        self._before: Battle | None = None  # a step ago
         super().__init__(
             name=f"smax/{map_name}",
             agents=list(self._simulator.agents),
@@ -249,15 +251,18 @@ class Smax(TeamEnv):
             action_dim=self._simulator.action_dim,
             discrete=True,
             can_be_won=True,
+            frames_per_second=5,  # 2.5 times the speed of the game, whose steps take half a second
         )
 
     def _start(self, seed: int) -> Moment:
         """Place the units."""
+        self._before = None
         return self._moment(self._simulator.start(np.uint32(seed)))
 
     def _advance(self, actions: Array) -> Moment:
         """Let both sides act for one step of eight simulation ticks."""
         assert self._battle is not None, "TeamEnv starts an episode before it advances one"
+        self._before = self._battle
         return self._moment(self._simulator.advance(self._battle, actions.astype(np.int32)))
 
     def _moment(self, battle: Battle) -> Moment:
@@ -272,6 +277,43 @@ class Smax(TeamEnv):
             truncated=bool(battle.truncated),
             won=bool(battle.won),
         )
+
+    def _draw(self, caption: str) -> Picture:
+        """The battle from above."""
+        assert self._battle is not None, "TeamEnv draws nothing before an episode"
+        game, units = self._simulator.game, self._battle.simulation.state
+        types = np.asarray(units.unit_types)
+        return draw_battle(
+            position=np.asarray(units.unit_positions),
+            radius=np.asarray(game.unit_type_radiuses)[types],
+            health=np.asarray(units.unit_health / game.unit_type_health[types] * units.unit_alive),
+            letters=[game.unit_type_shorthands[kind] for kind in types],
+            n_allies=game.num_allies,
+            shots=self._shots(),
+            side=float(game.map_width),
+            caption=caption,
+        )
+
+    def _shots(self) -> list[tuple[int, int]]:
+        """Who fired at whom in the last step, by the numbers of the units.
+
+        A weapon that rests cools down by the whole time of the step; one that fired has been loaded anew meanwhile.
+        """
+        if self._before is None or self._battle is None:
+            return []
+        game, units = self._simulator.game, self._battle.simulation.state
+        before, after = (
+            np.asarray(battle.simulation.state.unit_weapon_cooldowns) for battle in (self._before, self._battle)
+        )
+        fired = after > before - game.world_steps_per_env_step * game.time_per_step + 1e-3
+        shots = []
+        for unit, action in enumerate(np.asarray(units.prev_attack_actions)):
+            order = int(action) - game.num_movement_actions
+            # Enemies count their targets from the last of our units to the first
+            target = game.num_allies + order if unit < game.num_allies else game.num_allies - 1 - order
+            if fired[unit] and order >= 0:
+                shots.append((unit, target))
+        return shots
 
 
 class SmaxVector:

@@ -12,6 +12,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
+from environments.drawing import Picture
+
 Array = NDArray[Any]
 
 
@@ -42,7 +44,8 @@ class TeamEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo's classes are no
 
     ``infos[agent]["action_mask"]`` holds the legal actions, (A,) int8 with 1 = legal, for discrete actions;
     ``infos[agent]["won"]`` says whether the episode was won, in environments that can be won. ``reset`` without a seed
-    continues the sequence of episodes that the last seed began, as in Gymnasium.
+    continues the sequence of episodes that the last seed began, as in Gymnasium. ``render`` draws the present moment,
+    where ``metadata["render_modes"]`` says so; nothing is drawn unless it is called.
 
     Args:
         name: Scenario, such as "smax/3m"; appears in messages.
@@ -52,6 +55,7 @@ class TeamEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo's classes are no
         action_dim: Number of actions if discrete, else the length of an action.
         discrete: Whether an action is one of ``action_dim`` choices, rather than a vector in [-1, 1].
         can_be_won: Whether episodes of this environment are won or lost.
+        frames_per_second: Speed at which a film of its steps is watched; 0 if it cannot be drawn.
     """
 
     def __init__(
@@ -63,9 +67,15 @@ class TeamEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo's classes are no
         action_dim: int,
         discrete: bool,
         can_be_won: bool,
+        frames_per_second: int = 0,
     ) -> None:
-        self.metadata = {"name": name, "render_modes": []}
-        self.render_mode = None
+        drawable = frames_per_second > 0
+        self.metadata = {
+            "name": name,
+            "render_modes": ["rgb_array"] if drawable else [],
+            "render_fps": frames_per_second,
+        }
+        self.render_mode = "rgb_array" if drawable else None
         self.possible_agents = list(agents)
         self.agents: list[str] = []
         self.action_dim, self.discrete, self.can_be_won = action_dim, discrete, can_be_won
@@ -77,6 +87,7 @@ class TeamEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo's classes are no
         }
         self._episode_seeds = np.random.default_rng()
         self._state: NDArray[np.float32] | None = None
+        self._steps, self._return, self._end = 0, 0.0, ""
 
     @abstractmethod
     def _start(self, seed: int) -> Moment:
@@ -128,6 +139,7 @@ class TeamEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo's classes are no
             self._episode_seeds = np.random.default_rng(seed)
         self.agents = list(self.possible_agents)
         moment = self._start(seed)
+        self._steps, self._return, self._end = 0, 0.0, ""
         return self._shown(moment)
 
     def step(
@@ -153,9 +165,39 @@ class TeamEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo's classes are no
         rewards = {agent: float(reward) for agent, reward in zip(agents, moment.rewards, strict=True)}
         terminations = dict.fromkeys(agents, bool(moment.terminal))
         truncations = dict.fromkeys(agents, bool(moment.truncated))
+        self._steps += 1
+        self._return += float(moment.rewards.mean(dtype=np.float64))
         if moment.terminal or moment.truncated:
             self.agents = []
+            self._end = ("won" if moment.won else "not won") if self.can_be_won else "over"
         return obs, rewards, terminations, truncations, infos
+
+    def render(self) -> Picture:
+        """Draw the present moment from above, or from the side; in the caption the step and the team's return so far.
+
+        Returns:
+            (H, W, 3) uint8, with even H and W; of one size as long as the environment lives.
+
+        Raises:
+            NotImplementedError: If there is no drawing for this environment.
+            RuntimeError: If no episode was started yet.
+            ImportError: If Pillow is not installed.
+        """
+        if self.render_mode is None:
+            raise NotImplementedError(
+                f"'{self}' cannot be drawn: expected an environment whose metadata['render_modes'] has 'rgb_array', as "
+                "those of smax, mpe, mamujoco, rware and matrix"
+            )
+        if self._state is None:
+            raise RuntimeError(
+                f"'{self}' has nothing to show before its first episode: expected reset() before render()"
+            )
+        parts = (str(self), f"step {self._steps}", f"return {self._return:.2f}", self._end)
+        return self._draw("   ".join(part for part in parts if part))
+
+    def _draw(self, caption: str) -> Picture:
+        """The present moment, where ``frames_per_second`` was given."""
+        raise NotImplementedError
 
     def _stacked(self, actions: dict[str, Any]) -> Array:
         """The agents' actions as one array, in the order of the agents."""

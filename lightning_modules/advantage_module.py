@@ -55,7 +55,8 @@ class AdvantageModule(OfflineModule):
         critic: ``value``: V(s) alone. ``expectile``: an ensemble of Q(s, a) and an expectile V (Kostrikov et al.,
             arXiv:2110.06169). ``omiga``: local Q and V under a non-negative linear mixer (Wang et al.,
             arXiv:2307.11620).
-        mixer: Form of the expectile critic's Q: ``centralised``, ``vdn`` or ``qmix``; the other critics have no choice.
+        mixer: Form of the expectile critic's Q: ``centralised``, ``vdn``, ``qmix`` or ``qtran``; the other critics have
+            no choice.
         n_critics: Members of the expectile critic's ensemble; the smallest answer counts.
         discount: Weight of the next step's value, in [0, 1].
         expectile: Expectile of the state value, in (0, 1): .5 values the behaviour as it is, larger values its best.

@@ -14,6 +14,7 @@ PACKAGES = (
     "lightning_modules",
     "callbacks",
     "analysis",
+    "online",
     "data_cli",
     "record_cli",
     "vgm2p_cli",
@@ -45,13 +46,15 @@ OURS: dict[str, tuple[str, ...]] = {
         *(f"lightning_modules.{part}" for part in (*FOUNDATION, "losses*", "networks.policies")),
     ),
     "analysis*": ("analysis*",),
+    "online.figures": ("online*", "environments*", "datamodules*"),
+    "online*": ("online*", "environments*"),
     "data_cli": ("*",),
     "record_cli": ("*",),
     "vgm2p_cli": ("*",),
 }
 # Package of somebody else -> the only modules of ours that may import it.
 THEIRS: dict[str, tuple[str, ...]] = {
-    "torch": ("lightning_modules*", "datamodules*", "callbacks*", "record_cli", "vgm2p_cli"),
+    "torch": ("lightning_modules*", "datamodules*", "callbacks*", "online*", "record_cli", "vgm2p_cli"),
     "lightning": ("lightning_modules.*", "datamodules*", "callbacks*", "vgm2p_cli"),
     "jax": ("environments*",),
     "jaxmarl": ("environments*",),
@@ -60,6 +63,7 @@ THEIRS: dict[str, tuple[str, ...]] = {
     "flashbax": ("environments.vault_writer",),
     "tensorstore": ("datamodules.vaults",),
     "huggingface_hub": ("datamodules.download",),
+    "safetensors": ("environments.learned",),
     "torchmetrics": ("callbacks*",),
     "wandb": ("callbacks*",),
     "pandas": ("analysis*",),

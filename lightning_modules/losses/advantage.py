@@ -1,13 +1,16 @@
 """From advantages of recorded joint actions to weights and labels.
 
-All statistics (mean, deviation, quantiles) come from the whole dataset, never from a minibatch: what counts as good
-must not depend on what an action happened to be drawn with.
+Statistics (mean, deviation, quantiles) come from the whole dataset: what counts as good must not depend on what an
+action happened to be drawn with. The exceptions are ``in_batch_units`` and ``softmax_weights``, for algorithms whose
+critic is trained together with the policy, so that the dataset's statistics change with every update.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from lightning_modules.losses.masking import masked_mean
 
 _MIN_STD = 1e-6
 
@@ -27,6 +30,22 @@ def normalise_advantages(advantages: Tensor, mean: Tensor | float, std: Tensor |
     """
     floor = torch.as_tensor(std, dtype=advantages.dtype, device=advantages.device).clamp(min=_MIN_STD)
     return (advantages - mean) / floor
+
+
+def in_batch_units(advantages: Tensor, mask: Tensor) -> Tensor:
+    """Advantages in units of their size in this batch, so that a temperature means the same whatever the rewards' unit.
+
+    A / max(sqrt(<A²>_m), 1e-6)
+
+    Args:
+        advantages: A, any shape.
+        mask: Entries that count, bool, broadcastable to the shape of A.
+
+    Returns:
+        Same shape, detached; signs are kept. Unchanged if all rewards are multiplied by a number.
+    """
+    advantages = advantages.detach()
+    return normalise_advantages(advantages, 0.0, masked_mean(advantages.square(), mask).sqrt())
 
 
 def exponential_weights(advantages: Tensor, temperature: float, maximum: float) -> Tensor:
@@ -50,6 +69,35 @@ def exponential_weights(advantages: Tensor, temperature: float, maximum: float) 
     if maximum <= 0:
         raise ValueError(f"maximum of the weights must be above 0, got {maximum}; 100 is usual")
     return (advantages.detach() / temperature).exp().clamp(max=maximum)
+
+
+def softmax_weights(scores: Tensor, temperature: float, mask: Tensor) -> Tensor:
+    """Weights of recorded steps that compete with each other within the batch.
+
+    w_b = M exp(x_b / temperature) / Σ_c exp(x_c / temperature), over the M steps under the mask
+    (ICQ, Yang et al., arXiv:2106.03400: exp(x / temperature) / Z with Z estimated by the batch)
+
+    Args:
+        scores: x, the mask's shape, or with further axes behind it (agents), each of which competes for itself.
+        temperature: Above 0; large weighs all alike, small only the best.
+        mask: Steps that count, bool.
+
+    Returns:
+        Weights, shape of ``scores``, detached: 0 outside the mask, mean 1 under it, unchanged by a constant added to all
+        scores.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(
+            f"temperature must be above 0, got {temperature}; weights are a softmax of score / temperature"
+        )
+    counts = mask.flatten().view(-1, *(1 for _ in scores.shape[mask.dim() :]))
+    rows = scores.detach().flatten(0, mask.dim() - 1) / temperature  # (B·T, …)
+    # Finite, so that a batch without any step that counts gives zeros and not NaN
+    shares = rows.masked_fill(~counts, torch.finfo(rows.dtype).min).softmax(dim=0)
+    return (shares * mask.sum()).masked_fill(~counts, 0.0).view(scores.shape)
 
 
 def generalised_advantages(one_step: Tensor, ends: Tensor, decay: float) -> Tensor:

@@ -47,6 +47,22 @@ def mask_illegal(scores: Tensor, legal_actions: Tensor) -> Tensor:
     return scores.masked_fill(~legal_actions, ILLEGAL_LOGIT)
 
 
+def with_one_replaced(own: Tensor, others: Tensor) -> Tensor:
+    """Joint actions in which one agent does something else and the others do what they did.
+
+    Args:
+        own: What agents would do, (…, N, D).
+        others: What they did, (…, N, D), broadcastable to ``own``.
+
+    Returns:
+        (N, …, N, D): number i along the first axis has agent i's row of ``own`` and all other rows of ``others``.
+    """
+    n_agents = own.shape[-2]
+    itself = torch.eye(n_agents, dtype=torch.bool, device=own.device)
+    itself = itself.view(n_agents, *[1] * (own.dim() - 2), n_agents, 1)
+    return torch.where(itself, own, others)
+
+
 def append_agent_id(features: Tensor) -> Tensor:
     """Appends a one-hot agent number to features (…, N, D), giving (…, N, D + N).
 

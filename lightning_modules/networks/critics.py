@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mixers import QMixer, VDNMixer
 from lightning_modules.networks.mlp import MLP
+from lightning_modules.networks.qtran import AdditiveJointValue
 
-MixerKind = Literal["centralised", "vdn", "qmix"]
+MixerKind = Literal["centralised", "vdn", "qmix", "qtran"]
 
 
 class LocalValue(nn.Module):
@@ -139,7 +140,8 @@ class JointActionValue(nn.Module):
         action_dim: Size A of an encoded action.
         hidden_dims: Widths of the hidden blocks.
         mixer: ``centralised`` sees state and joint action at once; ``vdn`` sums local values; ``qmix`` mixes them
-            monotonically with weights that depend on the state.
+            monotonically with weights that depend on the state; ``qtran`` sees the state and the sum of what a network
+            makes of each agent's observation and action.
         encoder: Whether the network sees the present (``mlp``) or remembers (``gru``).
         memory_dim: Size of the memory.
     """
@@ -156,20 +158,40 @@ class JointActionValue(nn.Module):
         memory_dim: int = 64,
     ) -> None:
         super().__init__()
+        self.kind: MixerKind = mixer
         if mixer == "centralised":
             self.encoder = Encoder(state_dim, 0, encoder, memory_dim)
             self.central = MLP(self.encoder.features_dim + n_agents * action_dim, hidden_dims, 1)
+        elif mixer == "qtran":
+            self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
+            self.central = AdditiveJointValue(self.encoder.features_dim, state_dim, action_dim, hidden_dims)
         else:
             self.local = LocalValue(n_agents, obs_dim, action_dim, hidden_dims, encoder, memory_dim)
             self.mixer = VDNMixer() if mixer == "vdn" else QMixer(n_agents, state_dim)
-        self.centralised = mixer == "centralised"
 
     def forward(self, obs: Tensor, state: Tensor, actions: Tensor) -> Tensor:
         """Values (…) of observations (…, N, O), states (…, S) and encoded actions (…, N, A)."""
-        if self.centralised:
-            values: Tensor = self.central(torch.cat([self.encoder(state), actions.flatten(start_dim=-2)], dim=-1))
-            return values.squeeze(-1)
-        mixed: Tensor = self.mixer(self.local(obs, actions), state)
+        return self.of_features(self.features(obs, state), state, actions)
+
+    def features(self, obs: Tensor, state: Tensor) -> Tensor:
+        """What does not depend on actions: features of the state, (…, F), or of each agent, (…, N, F)."""
+        if self.kind == "centralised":
+            return self.encoder(state)  # type: ignore[no-any-return]
+        encoder = self.encoder if self.kind == "qtran" else self.local.encoder
+        return encoder(obs)  # type: ignore[no-any-return]
+
+    def of_features(self, features: Tensor, state: Tensor, actions: Tensor) -> Tensor:
+        """As ``forward``, from ``features``; actions may have further leading axes, such as one of proposals."""
+        if self.kind == "centralised":
+            joint = actions.flatten(start_dim=-2)
+            features = features.expand(*joint.shape[:-1], features.shape[-1])
+            central: Tensor = self.central(torch.cat([features, joint], dim=-1))
+            return central.squeeze(-1)
+        if self.kind == "qtran":
+            values: Tensor = self.central(features, state, actions)
+            return values
+        features = features.expand(*actions.shape[:-1], features.shape[-1])
+        mixed: Tensor = self.mixer(self.local.of_features(features, actions), state)
         return mixed
 
 

@@ -84,5 +84,34 @@ class LinearMixer(nn.Module):
         return (weight * values).sum(dim=-1) + bias
 
 
+class NormalisedLinearMixer(nn.Module):
+    """A mean of the agents' values, with weights that depend on the state.
+
+    Q_tot = Σ_i k_i(s) Q_i,  k_i > 0,  Σ_i k_i = 1        (ICQ, Yang et al., arXiv:2106.03400)
+
+    There is no bias: the agents' values have to explain the team's. Difference from the original
+    (https://github.com/YiqinYang/ICQ), which divides products of absolute values by their sum: the weights are a
+    softmax, which is never 0 / 0.
+
+    Args:
+        n_agents: Number of agents N.
+        state_dim: State size S.
+        hypernet_dim: Hidden width of the network that produces the weights.
+    """
+
+    def __init__(self, n_agents: int, state_dim: int, hypernet_dim: int = 64) -> None:
+        super().__init__()
+        self.weight = _two_layers(state_dim, hypernet_dim, n_agents)
+
+    def weights(self, state: Tensor) -> Tensor:
+        """Weights k(s) > 0 that sum to one, (…, N), in states (…, S)."""
+        weights: Tensor = self.weight(state).softmax(dim=-1)
+        return weights
+
+    def forward(self, values: Tensor, state: Tensor) -> Tensor:
+        """Team values (…) of agents' values (…, N) in states (…, S)."""
+        return (self.weights(state) * values).sum(dim=-1)
+
+
 def _two_layers(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(input_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, output_dim))

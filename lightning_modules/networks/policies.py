@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_modules.flows import guidance, meanflow
 from lightning_modules.networks.actions import decode_actions, mask_illegal
+from lightning_modules.networks.critics import LocalActionValue
 from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP
 from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
@@ -172,6 +173,35 @@ class HeadPolicy:
         chances = logits.softmax(dim=-1)
         choice = torch.multinomial(chances.flatten(0, -2), 1, generator=generator)
         return choice.view(chances.shape[:-1])
+
+
+@dataclass(frozen=True)
+class GreedyPolicy:
+    """Takes the legal action of the largest value; without chance.
+
+        a_i = argmax_{a legal} Q_i(o_i, a)
+
+    Attributes:
+        network: Values of all choices.
+    """
+
+    network: LocalActionValue
+    network_calls: int = 1
+
+    def initial_state(self, n_envs: int) -> Tensor | None:
+        """The encoder's memory, if it has one."""
+        return self.network.encoder.initial_memory(n_envs)
+
+    def act(
+        self, obs: Tensor, legal_actions: Tensor, state: Tensor | None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See ``Policy.act``."""
+        features, state = self.network.encoder.step(obs, state)
+        return self.choose(features, legal_actions), state
+
+    def choose(self, features: Tensor, legal_actions: Tensor) -> Tensor:
+        """Choices (…, N) given the encoder's features (…, N, F)."""
+        return mask_illegal(self.network.all_of_features(features), legal_actions).argmax(dim=-1)
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,11 @@ class GRU(nn.Module):
 
 
 class _Recurrence(torch.autograd.Function):
-    """A GRU over a sequence. One buffer (T, R, 4H) holds what a step computes:
+    """A GRU over a sequence.
 
-    n | r | z | U_n h        W x adds to the first three blocks, U h to the last three: one product each
+    One buffer (T, R, 4H) holds what a step computes; W x adds to its first three blocks, U h to the last three::
+
+        n | r | z | U_n h
     """
 
     @staticmethod

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_modules.advantage_module import Stage
 from lightning_modules.base import OfflineModule
-from tests.lightning_modules.batches import make_awr, make_bc, make_vgm2p
+from tests.lightning_modules.batches import make_awac, make_awr, make_bc, make_icq, make_iql, make_omiga, make_vgm2p
 
 Moves = Mapping[Stage, Mapping[str, set[str]]]
 
@@ -18,6 +18,9 @@ CREDIT_MOVES = {
     "credit_behaviour": {"local_credit.behaviour"},
 }
 HEAD_MOVES = {"policy": {"head.encoder", "head.mlp", "head.log_std"}}
+IN_SAMPLE_MOVES = {**HEAD_MOVES, "q": {"critic.q", "critic.mixer"}, "value": {"critic.value"}}
+AWAC_MOVES = {**HEAD_MOVES, "q": {"q.members"}}
+ICQ_MOVES = {**HEAD_MOVES, "q": {"q.encoder", "q.mlp", "mixer.weight"}}
 FLOW_MOVES = {"policy": {"velocity.encoder", "velocity.mlp"}}
 
 
@@ -50,6 +53,11 @@ def in_stages(build: Callable[..., OfflineModule], policy: Mapping[str, set[str]
     return Case(build, {Stage.CRITIC: CRITIC_MOVES, Stage.CREDIT: CREDIT_MOVES, Stage.POLICY: policy}, options)
 
 
+def weighted(build: Callable[..., OfflineModule], moves: Mapping[str, set[str]], **options: Any) -> Case:
+    """An algorithm that trains its critic and a weighted clone together."""
+    return Case(build, {Stage.POLICY: moves}, options)
+
+
 def awr(**options: Any) -> Case:
     """AWR with options."""
     return in_stages(make_awr, HEAD_MOVES, **options)
@@ -68,6 +76,18 @@ ALGORITHMS: dict[str, Case] = {
     "AWR, expectile": awr(critic="expectile"),
     "AWR, omiga": awr(critic="omiga"),
     "AWR, gru": awr(credit="local", encoder="gru", memory_dim=6),
+    "IQL": weighted(make_iql, IN_SAMPLE_MOVES),
+    "IQL, vdn": weighted(make_iql, IN_SAMPLE_MOVES, mixer="vdn"),
+    "IQL, qmix": weighted(make_iql, IN_SAMPLE_MOVES, mixer="qmix", n_critics=1),
+    "IQL, gru": weighted(make_iql, IN_SAMPLE_MOVES, encoder="gru", memory_dim=6),
+    "AWAC": weighted(make_awac, AWAC_MOVES),
+    "AWAC, vdn": weighted(make_awac, AWAC_MOVES, mixer="vdn", scale_advantages=False),
+    "AWAC, qmix": weighted(make_awac, AWAC_MOVES, mixer="qmix", n_critics=1),
+    "AWAC, gru": weighted(make_awac, AWAC_MOVES, mixer="vdn", encoder="gru", memory_dim=6),
+    "OMIGA": weighted(make_omiga, IN_SAMPLE_MOVES),
+    "OMIGA, gru": weighted(make_omiga, IN_SAMPLE_MOVES, encoder="gru", memory_dim=6),
+    "ICQ": weighted(make_icq, ICQ_MOVES),
+    "ICQ, gru": weighted(make_icq, ICQ_MOVES, encoder="gru", memory_dim=6),
     "VGM2P": vgm2p(),
     "VGM2P, local": vgm2p(credit="local"),
     "VGM2P, vdn": vgm2p(critic="expectile", mixer="vdn", advantage_estimate="q"),

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 
 from datamodules.batch import TeamBatch
-from lightning_modules import AWR, BC, VGM2P
+from lightning_modules import AWAC, AWR, BC, ICQ, IQL, OMIGA, VGM2P
 from lightning_modules.networks.targets import polyak_update
 
 N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM = 3, 5, 7, 4
@@ -102,6 +102,22 @@ def make_awr(discrete=True, **options):
     return AWR(**{**_staged(discrete), **options})
 
 
+def make_iql(discrete=True, **options):
+    return IQL(**{**_together(discrete), "trace_decay": 0.5, **options})
+
+
+def make_awac(discrete=True, **options):
+    return AWAC(**{**_together(discrete), **options})
+
+
+def make_omiga(discrete=True, **options):
+    return OMIGA(**{**_together(discrete), "temperature": 2.0, "trace_decay": 0.5, **options})
+
+
+def make_icq(discrete=True, **options):
+    return ICQ(**{**_together(discrete), "temperature": 0.5, "target_temperature": 2.0, **options})
+
+
 def make_vgm2p(discrete=True, **options):
     defaults = {
         "label": "sign",
@@ -133,6 +149,20 @@ def _staged(discrete):
         "critic_learning_rate": 1e-2,
         "critic_target_rate": 0.1,
         "steps_per_update": None,
+        "hidden_dims": (8, 8),
+        "learning_rate": 1e-2,
+    }
+
+
+def _together(discrete):
+    """Small sizes for algorithms that train critic and policy together."""
+    return {
+        **DIMS,
+        "discrete": discrete,
+        "discount": 0.9,
+        "critic_hidden_dims": (8,),
+        "critic_learning_rate": 1e-2,
+        "critic_target_rate": 0.1,
         "hidden_dims": (8, 8),
         "learning_rate": 1e-2,
     }
