@@ -83,9 +83,8 @@ class MappedColumns:
         for name, array in self.arrays.items():
             mapped, offset = self._places[name]
             row = array.strides[0]
-            for first in (offset + steps * row).tolist():
-                place = first - first % mmap.PAGESIZE
-                mapped.madvise(mmap.MADV_WILLNEED, place, min(first + count * row, len(mapped)) - place)
+            for first, behind in _ranges(np.sort(offset + steps * row), count * row):
+                mapped.madvise(mmap.MADV_WILLNEED, first, min(behind, len(mapped)) - first)
 
     def release(self, above: int = 0) -> bool:
         """Take mapped pages out of the process's memory; they stay in the system's file cache as long as there is room.
@@ -117,6 +116,22 @@ class MappedColumns:
         self._maps.append(mapped)
         self._places[name] = (mapped, offset)
         return np.frombuffer(mapped, dtype, count=math.prod(shape), offset=offset).reshape(shape)
+
+
+def _ranges(places: NDArray[np.int64], size: int) -> Iterator[tuple[int, int]]:
+    """Stretches of whole pages that cover ``size`` bytes from each place on: one where windows touch or overlap.
+
+    Args:
+        places: In ascending order, at least one.
+        size: Bytes from each place on.
+
+    Yields:
+        First byte, at the beginning of a page, and the byte behind the last.
+    """
+    first, behind = places - places % mmap.PAGESIZE, places + size
+    begins = np.flatnonzero(np.append(True, first[1:] > behind[:-1]))
+    stops = np.append(begins[1:], len(places)) - 1
+    yield from zip(first[begins].tolist(), behind[stops].tolist(), strict=True)
 
 
 def physical_memory() -> int:

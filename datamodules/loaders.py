@@ -130,5 +130,9 @@ class OrderedLoader:
         return len(self._pieces)
 
     def __iter__(self) -> Iterator[TeamBatch]:
-        """All batches in order."""
-        return (self._dataset.windows(starts, self._window) for starts in self._pieces)
+        """All batches in order; while one is worked on, a recording on the disk reads the next."""
+        for number, starts in enumerate(self._pieces):
+            batch = self._dataset.windows(starts, self._window)
+            if number + 1 < len(self._pieces):
+                self._dataset.expect(self._pieces[number + 1], self._window)
+            yield batch

@@ -137,15 +137,16 @@ class WindowDataset(Dataset[TeamBatch]):
             self._mapped.release(above=RESIDENT_BYTES)
         return batch
 
-    def expect(self, starts: Tensor) -> None:
+    def expect(self, starts: Tensor, window: int | None = None) -> None:
         """Tell which windows will be asked for next, so that a mapped recording is read from the disk meanwhile.
 
         Args:
-            starts: Row numbers, shape (B,) int64.
+            starts: Row numbers, shape (B,) int64, at least one.
+            window: Length of the windows; by default the dataset's.
         """
         if self._mapped is not None:
             steps = starts if self._steps is None else self._steps.index_select(0, starts)
-            self._mapped.expect(steps.numpy(), self.window)
+            self._mapped.expect(steps.numpy(), self.window if window is None else window)
 
     def to(self, device: torch.device) -> None:
         """Keep everything on a device from now on.

@@ -1,5 +1,6 @@
 import json
 import logging
+import mmap
 import multiprocessing
 import random
 import shutil
@@ -16,6 +17,8 @@ from datamodules import cache
 from datamodules.cache import decoded_bytes, fingerprint, is_whole, open_cache
 from datamodules.vaults import Stream, Vault, read_vault, read_vaults
 from tests.datamodules.recordings import make_leaves, write_vault
+
+PAGE = mmap.PAGESIZE
 
 LENGTHS = (3, 1, 4)
 DATASET = "made_up/game/map"
@@ -230,3 +233,17 @@ def test_a_read_only_array_becomes_a_tensor_without_a_warning(recwarn: pytest.Wa
     array.flags.writeable = False
     assert torch.equal(cache.read_only(array), torch.arange(3.0, dtype=torch.float64))
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    "places, size, expected",
+    [
+        ([5], 10, [(0, 15)]),
+        ([0, 10, 20], 10, [(0, 30)]),  # windows that touch are one stretch
+        ([PAGE + 7, 9 * PAGE], PAGE, [(PAGE, 2 * PAGE + 7), (9 * PAGE, 10 * PAGE)]),
+        ([3, PAGE + 1, 2 * PAGE + 1], 5, [(0, 8), (PAGE, PAGE + 6), (2 * PAGE, 2 * PAGE + 6)]),
+        ([3, PAGE - 1, PAGE + 6], 5, [(0, PAGE + 11)]),  # on the same pages
+    ],
+)
+def test_stretches_of_pages_cover_the_windows(places: list[int], size: int, expected: list[tuple[int, int]]) -> None:
+    assert list(cache._ranges(np.array(places), size)) == expected

@@ -96,3 +96,12 @@ def test_an_ordered_loader_starts_anew_every_time() -> None:
 def test_a_batch_has_at_least_one_window() -> None:
     with pytest.raises(ValueError, match="batch_size of at least 1"):
         OrderedLoader(WindowDataset(make_stream((4, 3))), torch.arange(3), 0)
+
+
+def test_an_ordered_loader_announces_the_next_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = WindowDataset(make_stream((5,)))
+    announced: list[tuple[list[int], int | None]] = []
+    monkeypatch.setattr(dataset, "expect", lambda starts, window: announced.append((starts.tolist(), window)))
+    for number, _ in enumerate(OrderedLoader(dataset, torch.arange(5), 2, window=2)):
+        assert announced == [([2, 3], 2), ([4], 2)][: number + 1]
+    assert number == 2
