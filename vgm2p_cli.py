@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_warn
@@ -88,7 +90,13 @@ class CLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Links the data's dimensions to the model, and the run's seed to the data."""
+        """Links the data's dimensions to the model, and the run's seed to the data; adds the switch for films."""
+        parser.add_argument(
+            "--callbacks.videos",
+            type=bool | NonNegativeInt,
+            default=False,
+            help="Film episodes at the end of training or testing, into videos/ of the run: true, or how many.",
+        )
         for name in DIMENSIONS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
@@ -125,6 +133,22 @@ class CLI(LightningCLI):
                 with suppress(OSError):
                     self._claimed.rmdir()
             raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the callback that ``--callbacks.videos`` asks for; one in the list of callbacks is used if there is one.
+
+        The configuration that the run keeps has the switch as it was given, and so does the same again.
+        """
+        asked = self.config[self.subcommand].callbacks.videos
+        listed = as_list(self.config_init[self.subcommand].trainer.callbacks)
+        films = [callback for callback in listed if isinstance(callback, callbacks.Videos)]
+        if asked and not films:
+            films = [callbacks.Videos()]
+            kwargs["callbacks"] = [*listed, *films]
+        if asked and not isinstance(asked, bool):
+            for film in films:
+                film.episodes = asked
+        return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
         """Keeps the metrics of the run that goes on."""

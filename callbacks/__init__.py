@@ -7,6 +7,7 @@ from callbacks.rollout import RolloutEvaluation
 from callbacks.run_metadata import RunMetadata
 from callbacks.stages import StageSwitch
 from callbacks.value_diagnostics import ValueDiagnostics
+from callbacks.videos import Videos
 
 __all__ = [
     "LastCheckpoint",
@@ -16,4 +17,5 @@ __all__ = [
     "StageSwitch",
     "UpdateProgressBar",
     "ValueDiagnostics",
+    "Videos",
 ]

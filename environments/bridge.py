@@ -108,7 +108,7 @@ class BridgeVector(ArrayVector):
         return legal
 
     def draw(self, caption: str) -> Picture:
-        """The first copy from above; goals are in the pale colour of the agent that has to reach them.
+        """The first copy from above; goals are pale, a is that of A and b that of B.
 
         Args:
             caption: Above the picture.
@@ -116,15 +116,11 @@ class BridgeVector(ArrayVector):
         Returns:
             (224, 448, 3) uint8.
         """
-        squares = np.where(LAND, 0, 1)
-        colors = (PALE, faded(SKY, 0.3), faded(BLUE), faded(ORANGE))
-        for agent, (row, column) in enumerate(GOALS):
-            squares[row, column] = 2 + agent
-        pieces = [
-            Piece(int(row), int(column), color, word)
-            for (row, column), color, word in zip(self._place[0], (BLUE, ORANGE), "AB", strict=True)
-        ]
-        return draw_grid(squares, colors, pieces, caption, [Legend(colors[1], "water")])
+        places = np.concatenate([GOALS, self._place[0]]).tolist()
+        colors = (faded(BLUE), faded(ORANGE), BLUE, ORANGE)
+        looks = zip(places, colors, "abAB", strict=True)
+        pieces = [Piece(row, column, color, word) for (row, column), color, word in looks]
+        return draw_grid(np.where(LAND, 0, 1), (PALE, SKY), pieces, caption, [Legend(SKY, "water")])
 
     def _look(self, rewards: Array | None = None, won: NDArray[np.bool_] | None = None) -> VectorStep:
         """What both agents see."""

@@ -229,7 +229,7 @@ class MultiAgentMujoco(TeamEnv):
             owners=[self._owners().get(int(model.geom_bodyid[g]), -1) for g in geometries],
             camera=(float(x), float(y)),
             tilt=0.6 if self._body == "Ant" else 0.0,
-            caption=f"{caption}   x = {x:.1f} m",
+            caption=f"{caption}   {round(float(x), 1) + 0.0:.1f} m",
         )
 
     def _owners(self) -> dict[int, int]:

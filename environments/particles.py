@@ -243,7 +243,7 @@ class ParticleVector(ArrayVector):
             bodies.landmark_sizes,
             bodies.n_obstacles,
             caption,
-            words=("predators", "prey", "food, forest") if hunted else ("team", "", "landmark"),
+            words=("predators", "prey", "food", "forest") if hunted else ("team", "", "landmark", ""),
         )
 
     def _distances(self, first: Floats, second: Floats) -> Floats:

@@ -290,7 +290,6 @@ class Smax(TeamEnv):
             letters=[game.unit_type_shorthands[kind] for kind in types],
             n_allies=game.num_allies,
             shots=self._shots(),
-            side=float(game.map_width),
             caption=caption,
         )
 
