@@ -50,7 +50,8 @@ def record_dataset(
 
     Args:
         dataset: For example embedded/smax/3m, or my/smax/3m for a recording of your own.
-        quality: How well the recorded teams play: Mixed for embedded datasets, any name for your own.
+        quality: How well the recorded teams play: for embedded datasets what lightning data list shows, such as Mixed
+            or Good; any name for your own.
         root: Directory of all vaults.
         seed: Decides every episode: equal seeds record equal data.
         episodes: Number of episodes; by default that of the embedded dataset, 1000 for your own.
@@ -58,7 +59,8 @@ def record_dataset(
         environment: A scenario of ours, for example smax/3m, or package.module:function, which makes a PettingZoo
             ParallelEnv; by default the scenario that the dataset is named after.
         behaviour: package.module:function, which makes a callable (obs, legal_actions, generator) -> actions; or one of
-            our scripts: uniform everywhere, good and weak in SMAX and mpe/simple_spread.
+            our teams: uniform everywhere, good and weak in SMAX and mpe/simple_spread, learned-good, learned-medium and
+            learned-poor where weights come with the project (environments/weights).
 
     Returns:
         The vault's directory.

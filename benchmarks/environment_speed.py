@@ -1,6 +1,7 @@
-"""Speed of the environments: steps per second of one copy and of many, and the time of two evaluations.
+"""Sizes and speed of the environments: steps per second of one copy and of many, and the time of two evaluations.
 
     python benchmarks/environment_speed.py
+    python benchmarks/environment_speed.py --one-per-family
     python benchmarks/environment_speed.py --scenarios smax/3m mpe/simple_spread --copies 1 256
 
 A step moves one copy with all its agents by one decision; actions are random and legal, deciding on them is not
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -40,6 +42,8 @@ SCENARIOS = (
     "matrix/bridge",
     "matrix/landmarks",
 )
+#: The first scenario of each family.
+ONE_PER_FAMILY = tuple({scenario.partition("/")[0]: scenario for scenario in reversed(SCENARIOS)}.values())[::-1]
 #: What an evaluation may take: scenario, episodes, seconds.
 TARGETS = (("mpe/simple_spread", 64, 3.0), ("smax/3m", 256, 5.0))
 
@@ -70,16 +74,36 @@ def play(env: VectorEnv, first_seed: int, limit: int) -> tuple[int, float]:
     return steps, seconds
 
 
-def speed(scenario: str, copies: int, seconds: float) -> float:
+def sizes(env: VectorEnv) -> str:
+    """Cells of the table: agents, length of an observation, and actions, as a number of choices or of dimensions."""
+    actions = f"{env.action_dim} choices" if env.discrete else f"{env.action_dim} continuous"
+    return f"{env.n_agents} | {env.obs_dim} | {actions}"
+
+
+def speed(env: VectorEnv, seconds: float) -> float:
     """Steps per second of some copies of a scenario, measured for at least so many seconds."""
-    env = make_vector_env(scenario, copies)
     play(env, 0, limit=2)
     steps, spent, seed = 0, 0.0, 0
     while spent < seconds:
         played, took = play(env, seed, limit=100)
-        steps, spent, seed = steps + played, spent + took, seed + copies
-    env.close()
+        steps, spent, seed = steps + played, spent + took, seed + env.n_envs
     return steps / spent
+
+
+def row(scenario: str, copies: Sequence[int], seconds: float) -> str:
+    """A scenario's row of the table, or why there is none."""
+    speeds, cells = [], ""
+    for number in copies:
+        try:
+            env = make_vector_env(scenario, number)
+        except ImportError as error:
+            return f"| {scenario} | {str(error).partition('(')[0].strip()} |"
+        try:
+            cells = sizes(env)
+            speeds.append(speed(env, seconds))
+        finally:
+            env.close()
+    return f"| {scenario} | {cells} | " + " | ".join(f"{each:,.0f}" for each in speeds) + " |"
 
 
 def evaluation(scenario: str, episodes: int) -> float:
@@ -94,20 +118,18 @@ def evaluation(scenario: str, episodes: int) -> float:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenarios", nargs="+", default=SCENARIOS)
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--scenarios", nargs="+", default=SCENARIOS)
+    chosen.add_argument("--one-per-family", action="store_const", const=ONE_PER_FAMILY, dest="scenarios")
     parser.add_argument("--copies", nargs="+", type=int, default=[1, 64])
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each number is measured")
     options = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} core(s)\n")
-    print("| steps/s | " + " | ".join(f"{copies} copies" for copies in options.copies) + " |")
-    print("|---" + "|--:" * len(options.copies) + "|")
+    names = [f"steps/s, {copies} {'copy' if copies == 1 else 'copies'}" for copies in options.copies]
+    print("| scenario | agents | observation | actions | " + " | ".join(names) + " |")
+    print("|---|--:|--:|--:" + "|--:" * len(options.copies) + "|")
     for scenario in options.scenarios:
-        try:
-            speeds = [speed(scenario, copies, options.seconds) for copies in options.copies]
-        except ImportError as error:
-            print(f"| {scenario} | {str(error).partition('(')[0].strip()} |")
-            continue
-        print(f"| {scenario} | " + " | ".join(f"{each:,.0f}" for each in speeds) + " |", flush=True)
+        print(row(scenario, options.copies, options.seconds), flush=True)
     print("\n| evaluation | seconds | target | |")
     print("|---|--:|--:|---|")
     for scenario, episodes, target in TARGETS:

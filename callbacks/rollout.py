@@ -8,8 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.episodes import Episodes, check_fits, play
-from callbacks.evaluation_mode import evaluating
 from callbacks.evaluation_metrics import Comparable, evaluation_metrics
+from callbacks.evaluation_mode import evaluating
 from callbacks.evaluation_table import data_row, policy_row, show, write
 from callbacks.log_now import log_now
 from callbacks.run_directory import directory_of, is_trial

@@ -9,7 +9,7 @@ A run is a directory that no other run writes to::
             evaluation.csv      the table printed at the end
             checkpoints/
                 last.ckpt       newest state, for going on: --ckpt_path last
-                best.ckpt       the highest return in a periodic rollout: --ckpt_path best
+                best.ckpt       the best in a periodic rollout, by RolloutEvaluation.best_metric: --ckpt_path best
             test/               what `lightning test --ckpt_path ...` of this run wrote (also validate/, predict/)
 """
 

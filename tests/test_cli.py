@@ -354,3 +354,45 @@ def test_the_message_is_the_one_that_was_meant():
     explained, silent = refusal(replaced(ValueError())), refusal(replaced(None))
     assert "did you mean smax/3m" in str(explained)
     assert silent is None  # raised here, not by the project
+
+
+def films(directory: str | Path) -> list[str]:
+    return sorted(path.name for path in (Path(directory) / "videos").glob("*"))
+
+
+def test_films_of_a_run_and_of_an_old_one(here: Path, small: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("av")
+    main(["fit", "--config", str(small), "--callbacks.videos", "true"])
+    run = Path("runs/matrix/version_0")
+    assert films(run) == ["episode_1.mp4", "episode_2.mp4"]
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["callbacks"] == {"videos": True}
+    assert "callbacks.Videos" not in [callback["class_path"] for callback in saved["trainer"]["callbacks"]]
+    main(["test", "--config", str(small), "--callbacks.videos", "3", "--ckpt_path", "last"])
+    assert films(run / "test") == ["episode_1.mp4", "episode_2.mp4", "episode_3.mp4"]
+    assert "runs/matrix/version_0/test/videos/episode_3.mp4: return " in capsys.readouterr().out
+    # What the run has kept says all that is needed to do the same again
+    saved["trainer"]["logger"][0]["init_args"]["version"] = None
+    Path("again.yaml").write_text(yaml.safe_dump(saved))
+    main(["fit", "--config", "again.yaml", "--callbacks.videos", "1"])
+    assert films("runs/matrix/version_1") == ["episode_1.mp4"]
+
+
+def test_films_can_be_asked_for_in_the_file(here: Path, small: Path):
+    pytest.importorskip("av")
+    config = yaml.safe_load(small.read_text())
+    entry = {"class_path": "callbacks.Videos", "init_args": {"episodes": 1, "every_n_updates": 20}}
+    config["trainer"]["callbacks"].append(entry)
+    small.write_text(yaml.safe_dump(config))
+    main(["fit", "--config", str(small)])
+    assert films("runs/matrix/version_0") == ["episode_1.mp4", "update_20_episode_1.mp4"]
+    small.write_text(yaml.safe_dump({**config, "callbacks": {"videos": 2}}))
+    main(["test", "--config", str(small), "--ckpt_path", "last"])
+    assert films("runs/matrix/version_0/test") == ["episode_1.mp4", "episode_2.mp4"], "the entry, with that number"
+
+
+@pytest.mark.parametrize("number", ["-1", "many", "1.5"])
+def test_a_number_of_films_that_cannot_be(number: str, small: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(small), f"--callbacks.videos={number}"])
+    assert "callbacks.videos" in capsys.readouterr().err

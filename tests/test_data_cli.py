@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import data_cli
+from datamodules.catalogue import recorded_as
 from tests.datamodules.hub import Hub, serving
 from tests.datamodules.recordings import make_leaves, write_vault
 from vgm2p_cli import main
@@ -114,6 +115,7 @@ def test_the_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "std",
         "min",
         "max",
+        "won",
         "here",
     ]
     tag = next(row for row in rows if "simple_tag" in row)
@@ -135,6 +137,7 @@ def test_the_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
             "-17.11",
             "146.12",
             "-",
+            "-",
         ]
     )
     cheetah = next(row for row in rows if "cheetah" in row)
@@ -145,8 +148,8 @@ def test_the_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_is_wrapped_or_cut_when_piped(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = run("list", capsys).splitlines()[1:]
-    assert len(rows) == 84 + 16 + 9
-    assert all(len(row.split()) >= 13 and "…" not in row and row == row.rstrip() for row in rows)
+    assert len(rows) == 84 + 38 + 9
+    assert all(len(row.split()) >= 14 and "…" not in row and row == row.rstrip() for row in rows)
     assert sum(row.startswith("og_marl/smac_v1/3s5z_vs_3s6z ") for row in rows) == 3
     assert any(row.split()[:4] == ["og_marl/flatland/20_trains", "-", "-", "-"] for row in rows)
 
@@ -169,17 +172,31 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(here: Path, monkey
 def test_csv_and_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = run("list --format csv", capsys)
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert len(rows) == 109
+    assert len(rows) == 84 + 38 + 9
     good = next(row for row in rows if (row["source"], row["scenario"], row["quality"]) == ("og_marl", "3m", "Good"))
     assert (good["steps"], good["file"], good["here"]) == ("996366", "core/smac_v1/3m.zip", "False")
     assert float(good["return_mean"]) == pytest.approx(16.4887, abs=1e-4)
     lines = json.loads(run("list --scenario simple_spread --discrete false --format json", capsys))
     assert [(line["source"], line["quality"]) for line in lines] == [
         *(("omar", quality) for quality in ("Random", "Medium-Replay", "Medium", "Expert")),
-        ("embedded", "Mixed"),
+        *(("embedded", quality) for quality in ("Mixed", "Good", "Medium", "Poor", "Replay", "Expert")),
     ]
-    assert lines[-1]["episodes"] is None and lines[-1]["discrete"] is False
+    assert lines[-1]["episodes"] == 3000 and lines[-1]["discrete"] is False and lines[-1]["won"] is None
     assert lines[0]["copies"] == 5
+
+
+def test_figures_of_our_own_recordings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run("list --source embedded --environment smax", capsys).splitlines()[1:]
+    good = next(row.split() for row in rows if row.startswith("embedded/smax/3m ") and " Good " in row)
+    card = recorded_as("embedded/smax/3m", "Good")
+    assert card is not None and card.won is not None
+    assert good[2:8] == ["3", "75", "72", "8", "discrete", f"{card.steps:,}"]
+    assert good[8:] == [
+        *(f"{card.episodes:,}", f"{card.return_mean:.2f}", f"{card.return_std:.2f}", f"{card.return_min:.2f}"),
+        *(f"{card.return_max:.2f}", f"{card.won:.1%}", "-"),
+    ]
+    (other,) = (row.split() for row in rows if row.startswith("embedded/smax/25m "))
+    assert other[:4] == ["embedded/smax/25m", "Mixed", "-", "-"]
 
 
 def test_list_without_a_result(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,16 @@ MODULES = sorted(
     path for package in PACKAGES for path in [*ROOT.glob(f"{package}.py"), *ROOT.glob(f"{package}/**/*.py")]
 )
 
-FOUNDATION = ("base", "advantage_module", "global_critic", "local_credit", "joint_steps")
+FOUNDATION = (
+    "base",
+    "advantage_module",
+    "global_critic",
+    "local_credit",
+    "joint_steps",
+    "q_learning",
+    "actor_critic",
+    "candidate_learning",
+)
 # Module (the first pattern that fits) -> what of ours it may import.
 OURS: dict[str, tuple[str, ...]] = {
     "datamodules.batch": (),
@@ -66,6 +75,8 @@ THEIRS: dict[str, tuple[str, ...]] = {
     "safetensors": ("environments.learned",),
     "torchmetrics": ("callbacks*",),
     "wandb": ("callbacks*",),
+    "PIL": ("environments.drawing",),
+    "av": ("callbacks.videos",),
     "pandas": ("analysis*",),
     "matplotlib": ("analysis*",),
     "pytorch_lightning": (),

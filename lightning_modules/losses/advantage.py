@@ -83,8 +83,8 @@ def softmax_weights(scores: Tensor, temperature: float, mask: Tensor) -> Tensor:
         mask: Steps that count, bool.
 
     Returns:
-        Weights, shape of ``scores``, detached: 0 outside the mask, mean 1 under it, unchanged by a constant added to all
-        scores.
+        Weights, shape of ``scores``, detached: 0 outside the mask, mean 1 under it, unchanged by a constant added to
+        all scores.
 
     Raises:
         ValueError: If ``temperature`` is not positive.

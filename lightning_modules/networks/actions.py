@@ -47,6 +47,21 @@ def mask_illegal(scores: Tensor, legal_actions: Tensor) -> Tensor:
     return scores.masked_fill(~legal_actions, ILLEGAL_LOGIT)
 
 
+def draw_legal_actions(legal_actions: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Choices drawn evenly from the legal ones.
+
+    Args:
+        legal_actions: (…, A) bool; where nothing is legal, which only padding is, the draw means nothing.
+        count: How many for each.
+        generator: Source of the draws.
+
+    Returns:
+        (count, …) int64.
+    """
+    scores = torch.rand(count, *legal_actions.shape, generator=generator, device=legal_actions.device)
+    return scores.masked_fill(~legal_actions, -1.0).argmax(dim=-1)
+
+
 def with_one_replaced(own: Tensor, others: Tensor) -> Tensor:
     """Joint actions in which one agent does something else and the others do what they did.
 

@@ -161,7 +161,7 @@ class JointActionValue(nn.Module):
         self.kind: MixerKind = mixer
         if mixer == "centralised":
             self.encoder = Encoder(state_dim, 0, encoder, memory_dim)
-            self.central = MLP(self.encoder.features_dim + n_agents * action_dim, hidden_dims, 1)
+            self.central: nn.Module = MLP(self.encoder.features_dim + n_agents * action_dim, hidden_dims, 1)
         elif mixer == "qtran":
             self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
             self.central = AdditiveJointValue(self.encoder.features_dim, state_dim, action_dim, hidden_dims)

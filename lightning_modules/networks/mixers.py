@@ -8,6 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+_LEAST_SIZE = 1e-6  # of what is divided by its sum: never 0 / 0
+
 
 class VDNMixer(nn.Module):
     """Value decomposition by a plain sum.
@@ -87,11 +89,12 @@ class LinearMixer(nn.Module):
 class NormalisedLinearMixer(nn.Module):
     """A mean of the agents' values, with weights that depend on the state.
 
-    Q_tot = Σ_i k_i(s) Q_i,  k_i > 0,  Σ_i k_i = 1        (ICQ, Yang et al., arXiv:2106.03400)
+    Q_tot = Σ_i k_i(s) Q_i,  k_i = |h_i(s)| / Σ_j |h_j(s)|,  Σ_i k_i = 1        (ICQ, Yang et al., arXiv:2106.03400)
 
     There is no bias: the agents' values have to explain the team's. Difference from the original
-    (https://github.com/YiqinYang/ICQ), which divides products of absolute values by their sum: the weights are a
-    softmax, which is never 0 / 0.
+    (https://github.com/YiqinYang/ICQ), where |h_i| is a product of two layers of absolute values: h is one network, and
+    a small number keeps k from 0 / 0. Not a softmax: its gradient vanishes as soon as one agent explains most, and
+    the others are never learned.
 
     Args:
         n_agents: Number of agents N.
@@ -105,8 +108,8 @@ class NormalisedLinearMixer(nn.Module):
 
     def weights(self, state: Tensor) -> Tensor:
         """Weights k(s) > 0 that sum to one, (…, N), in states (…, S)."""
-        weights: Tensor = self.weight(state).softmax(dim=-1)
-        return weights
+        sizes: Tensor = self.weight(state).abs() + _LEAST_SIZE
+        return sizes / sizes.sum(dim=-1, keepdim=True)
 
     def forward(self, values: Tensor, state: Tensor) -> Tensor:
         """Team values (…) of agents' values (…, N) in states (…, S)."""

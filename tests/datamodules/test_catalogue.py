@@ -20,14 +20,17 @@ from datamodules.catalogue import (
     published,
     published_as,
     qualities,
+    recorded_as,
     scenario_directory,
     split_name,
     vault_directory,
 )
-from environments.behaviours import recipe
-from environments.registry import SCENARIOS, make_vector_env
+from environments.behaviours import recipe, recorded_qualities
+from environments.registry import SCENARIOS, make_vector_env, scenario_of
 
 CARDS = Path(__file__).parents[3] / "shared/reference/og-marl-dataset-cards.json"
+
+EMBEDDED = sum(map(len, EMBEDDED_QUALITIES.values()))  # lines of the catalogue
 
 
 def make_vault(root: Path, dataset: str, quality: str) -> None:
@@ -50,23 +53,24 @@ def test_the_datasets_of_the_shipped_configurations_exist(dataset: str) -> None:
     check_embedded(dataset, "Mixed")
 
 
-def is_recordable(scenario: str, quality: str) -> bool:
-    try:
-        return recipe(scenario, quality).episodes > 0
-    except ValueError:
-        return False
-
-
 def test_the_embedded_datasets_are_those_that_can_be_recorded() -> None:
-    for quality in EMBEDDED_QUALITIES:
-        recordable = [f"embedded/{scenario}" for scenario in SCENARIOS if is_recordable(scenario, quality)]
-        assert sorted(EMBEDDED_DATASETS) == sorted(recordable)
+    recordable = {f"embedded/{scenario}": recorded_qualities(scenario) for scenario in SCENARIOS}
+    assert {name: sorted(some) for name, some in EMBEDDED_QUALITIES.items()} == {
+        name: sorted(some) for name, some in recordable.items() if some
+    }
+    assert qualities("embedded/smax/8m") == ("Mixed",)
+    assert qualities("embedded/mpe/simple_spread") == ("Mixed", "Good", "Medium", "Poor", "Replay", "Expert")
 
 
-@pytest.mark.parametrize("scenario", ["matrix/xor", "mpe/simple_spread"])
+def test_embedded_datasets_are_named_after_the_scenario_they_are_recorded_in() -> None:
+    assert [scenario_of(name) for name in EMBEDDED_DATASETS] == [name.partition("/")[2] for name in EMBEDDED_DATASETS]
+
+
+@pytest.mark.parametrize("scenario", ["matrix/xor", "mpe/simple_spread", "mamujoco/2halfcheetah"])
 def test_embedded_datasets_are_discrete_where_their_environments_are(scenario: str) -> None:
-    if scenario.startswith("mpe"):
-        pytest.importorskip("mpe2")
+    for family, package in (("mpe", "mpe2"), ("mamujoco", "gymnasium_robotics")):
+        if scenario.startswith(family):
+            pytest.importorskip(package)
     assert make_vector_env(scenario, 1).discrete == (f"embedded/{scenario}" not in EMBEDDED_CONTINUOUS)
 
 
@@ -85,8 +89,10 @@ def test_qualities_that_are_no_directory_are_refused(quality: str) -> None:
 def test_misspelt_names_get_the_nearest_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown dataset 'embedded/smax/3mm'; did you mean embedded/smax/3m "):
         check_embedded("embedded/smax/3mm", "Mixed")
-    with pytest.raises(ValueError, match=r"unknown quality 'mixed' of embedded/smax/3m; did you mean Mixed\?"):
+    with pytest.raises(ValueError, match=r"'mixed' of embedded/smax/3m; choose one of: Mixed, Good, Medium, Poor, Re"):
         check_embedded("embedded/smax/3m", "mixed")
+    with pytest.raises(ValueError, match=r"unknown quality 'Good' of embedded/smax/8m; choose one of: Mixed$"):
+        check_embedded("embedded/smax/8m", "Good")
     assert nearest("zzz", ("a", "b")) == "choose one of: a, b"
     assert nearest("medium", ("Poor", "Medium", "Medium-Replay")).startswith("did you mean Medium ")
 
@@ -206,7 +212,7 @@ def test_the_figures_are_those_of_the_cards() -> None:
 
 def test_the_listing_has_everything_once(tmp_path: Path) -> None:
     lines = listing(tmp_path)
-    assert len(lines) == 84 + len(EMBEDDED_DATASETS) + 9  # nine published without a card
+    assert len(lines) == 84 + EMBEDDED + 9  # nine published without a card
     assert len({(line.dataset, line.quality) for line in lines}) == len(lines)
     assert not any(line.here for line in lines)
     assert next(line.dataset for line in lines if line.quality is None) == "og_marl/mamujoco/2ant"
@@ -218,14 +224,15 @@ def test_filters(tmp_path: Path) -> None:
 
     assert names(scenario="3m") == {
         *(("og_marl/smac_v1/3m", quality) for quality in ("Poor", "Medium", "Good")),
-        ("embedded/smax/3m", "Mixed"),
+        *(("embedded/smax/3m", quality) for quality in ("Mixed", "Good", "Medium", "Poor", "Replay")),
     }
     assert names(source="omar", environment="mpe", quality="Expert", discrete=False) == {
         (f"omar/mpe/{scenario}", "Expert") for scenario in ("simple_spread", "simple_tag", "simple_world")
     }
     assert names(source="omar", discrete=True) == set()
-    assert len(listing(tmp_path, discrete=True)) == 53 + len(EMBEDDED_DATASETS) - 1
-    assert len(listing(tmp_path, discrete=False)) == 31 + 1
+    continuous = sum(len(EMBEDDED_QUALITIES[name]) for name in EMBEDDED_CONTINUOUS)
+    assert len(listing(tmp_path, discrete=True)) == 53 + EMBEDDED - continuous
+    assert len(listing(tmp_path, discrete=False)) == 31 + continuous
     with pytest.raises(ValueError, match=r"no dataset has the source 'omigo'; did you mean omiga"):
         listing(tmp_path, source="omigo")
     with pytest.raises(
@@ -248,9 +255,32 @@ def test_what_lies_under_the_root_is_marked(tmp_path: Path) -> None:
         ("my/own/recording", "Fine"),
         ("og_marl/flatland/20_trains", "Replay"),
     ]
-    assert len(listing(tmp_path)) == 84 + len(EMBEDDED_DATASETS) + 8 + 2
+    assert len(listing(tmp_path)) == 84 + EMBEDDED + 8 + 2
     assert local_qualities(tmp_path, "og_marl/smac_v1/3m") == ["Good"]
     assert listing(tmp_path, source="my")[0].card is None
+
+
+# Our own recordings
+
+
+@pytest.mark.parametrize("dataset", [name for name, some in EMBEDDED_QUALITIES.items() if len(some) > 1])
+def test_datasets_of_several_qualities_have_figures(dataset: str, tmp_path: Path) -> None:
+    cards = {quality: recorded_as(dataset, quality) for quality in qualities(dataset)}
+    for quality, card in cards.items():
+        assert card is not None and (card.dataset, card.quality) == (dataset, quality)
+        assert card.episodes == recipe(scenario_of(dataset), quality).episodes <= card.steps
+        assert card.return_min < card.return_mean < card.return_max
+        assert card.discrete == (dataset not in EMBEDDED_CONTINUOUS)
+        assert (card.won is not None) == dataset.startswith("embedded/smax")
+        line = next(line for line in listing(tmp_path, "embedded", quality=quality) if line.dataset == dataset)
+        assert line.card == card
+    good, medium, poor = (cards[quality].return_mean for quality in ("Good", "Medium", "Poor"))  # type: ignore[union-attr]
+    assert good > medium > poor
+
+
+def test_datasets_that_nobody_has_measured_have_no_figures() -> None:
+    assert recorded_as("embedded/smax/3m", "good") is None
+    assert recorded_as("og_marl/smac_v1/3m", "Good") is None
 
 
 def test_entries_cannot_be_changed() -> None:

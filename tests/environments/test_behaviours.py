@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -12,7 +14,10 @@ from environments.behaviours import (
     make_behaviour,
     random_legal_actions,
     recipe,
+    recorded_qualities,
+    weights_of,
 )
+from environments.learned import shipped_stages, weights_file
 from environments.registry import make_vector_env
 from environments.smax import STOP_ACTION
 
@@ -65,7 +70,8 @@ def test_all_behaviours_act_legally_and_reproducibly(scenario):
         else:
             assert is_legal(shown, actions).all()
 
-    for name in ("uniform", *_BEHAVIOURS.get(scenario, _BEHAVIOURS.get(scenario.split("/")[0], {}))):
+    learned = [f"learned-{stage}" for stage in shipped_stages(scenario)]
+    for name in ("uniform", *_BEHAVIOURS.get(scenario, _BEHAVIOURS.get(scenario.split("/")[0], {})), *learned):
         first = play(scenario, make_behaviour(scenario, name), watch=legal)
         assert np.array_equal(first, play(scenario, make_behaviour(scenario, name)))
 
@@ -158,6 +164,22 @@ def test_good_teams_are_better_than_weak_ones():
         assert good > weak + 0.3
 
 
+def test_stages_of_a_training_differ_in_quality():
+    for scenario, stages in (("smax/3m", ("good", "poor")), ("mpe/simple_spread", ("medium", "poor"))):
+        better, worse = (
+            np.mean([play(scenario, make_behaviour(scenario, f"learned-{stage}"), seed).mean() for seed in range(5)])
+            for stage in stages
+        )
+        assert better > worse + 0.3
+
+
+def test_the_precise_script_has_no_noise():
+    shown = make_vector_env("mpe/simple_spread", 2).reset(range(2))
+    precise = make_behaviour("mpe/simple_spread", "precise")
+    first, second = (precise.act(shown, np.random.default_rng(seed)) for seed in (0, 1))
+    assert np.array_equal(first, second)
+
+
 def test_uniform_continuous_actions():
     shown = make_vector_env("mpe/simple_spread", 1000).reset(range(1000))
     actions = Uniform(discrete=False).act(shown, np.random.default_rng(0))
@@ -170,13 +192,39 @@ def test_recipes_are_complete():
     for scenarios, qualities in _RECIPES.items():
         for made_of in qualities.values():
             assert sum(made_of.shares.values()) == pytest.approx(1.0)
-            assert set(made_of.shares) <= {"uniform", *_BEHAVIOURS.get(scenarios, {})}
+            family = scenarios.partition("/")[0]
+            scripts = _BEHAVIOURS.get(scenarios) or _BEHAVIOURS.get(family, {})
+            learned = {f"learned-{stage}" for stage in shipped_stages(scenarios)} if "/" in scenarios else set()
+            assert set(made_of.shares) <= {"uniform", *scripts, *learned}
     assert recipe("smax/8m", "Mixed").episodes == 4000
 
 
+def test_what_mixed_recordings_are_made_of_stays():
+    for scenario in ("smax/3m", "smax/2s3z", "smax/5m_vs_6m", "smax/8m", "mpe/simple_spread"):
+        assert recipe(scenario, "Mixed").shares == {"good": 0.3, "weak": 0.7}
+
+
+def test_qualities_of_a_scenario():
+    assert recorded_qualities("smax/8m") == ("Mixed",)
+    assert set(recorded_qualities("smax/3m")) == {"Mixed", "Good", "Medium", "Poor", "Replay"}
+    assert recorded_qualities("rware/tiny-2ag") == ()
+    replay = recipe("smax/3m", "Replay").shares
+    assert replay == {f"learned-replay-{k}": 0.2 for k in range(1, 6)}
+    assert recipe("smax/2s3z", "Medium").shares == {"learned-medium": 1.0}
+
+
+def test_digests_are_those_of_teams_that_learned():
+    assert weights_of("smax/3m", ["good", "uniform"]) == {}
+    digests = weights_of("mpe/simple_spread", ["good", "learned-medium"])
+    content = weights_file("mpe/simple_spread", "medium").read_bytes()
+    assert digests == {"learned-medium": hashlib.sha256(content).hexdigest()}
+
+
 def test_unknown_names():
-    with pytest.raises(ValueError, match="unknown quality 'Bad' for 'smax/3m'; choose one of: Mixed"):
+    with pytest.raises(ValueError, match="unknown quality 'Bad' for 'smax/3m'; choose one of: Mixed, Good, Med"):
         recipe("smax/3m", "Bad")
+    with pytest.raises(ValueError, match=r"unknown quality 'Good' for 'smax/8m'; choose one of: Mixed$"):
+        recipe("smax/8m", "Good")
     with pytest.raises(ValueError, match="unknown quality 'Good' for 'rware/tiny-2ag'; there is no recipe"):
         recipe("rware/tiny-2ag", "Good")
     with pytest.raises(ValueError, match="unknown behaviour 'best' for 'matrix/xor'; choose one of: uniform"):

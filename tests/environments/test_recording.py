@@ -108,6 +108,37 @@ def test_smax_too_repeats_itself(tmp_path):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize(("dataset", "quality"), [(SMAX, "Good"), (SMAX, "Replay"), (SPREAD, "Medium")])
+def test_teams_that_learned_repeat_themselves(tmp_path, dataset, quality):
+    first, second = (
+        record(dataset, quality, tmp_path / name, progress=False, episodes=EPISODES) for name in ("a", "b")
+    )
+    assert description(first) == description(second)
+    assert set(description(first)["weights"]) == set(description(first)["behaviour_names"])
+    (_, one), (_, other) = read(first), read(second)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_other_weights_make_another_recording(tmp_path, monkeypatch):
+    record(SPREAD, "Medium", tmp_path, progress=False, episodes=EPISODES)
+    monkeypatch.setattr(recording, "weights_of", lambda scenario, names: {"learned-medium": "other"})
+    with pytest.raises(FileExistsError, match=r"expected a recording with weights=\{'learned-medium': 'other'\}"):
+        record(SPREAD, "Medium", tmp_path, progress=False, episodes=EPISODES)
+
+
+def test_recordings_of_scripts_mention_no_weights(tmp_path):
+    assert "weights" not in description(small(SPREAD, tmp_path))
+
+
+def test_half_cheetahs_run(tmp_path):
+    pytest.importorskip("gymnasium_robotics")
+    directory = record("embedded/mamujoco/2halfcheetah", "Good", tmp_path, progress=False, episodes=1)
+    index, leaves = read(directory)
+    assert index == 1000
+    assert leaves["actions"].shape == (1, 1000, 2, 3) and np.abs(leaves["actions"]).max() <= 1.0
+    assert leaves["rewards"][0, :, 0].sum() > 1000.0
+
+
 def test_episodes_need_not_fill_the_rounds_or_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(recording, "COPIES", 4)
     monkeypatch.setattr(vault_writer, "STEPS_PER_WRITE", 60)

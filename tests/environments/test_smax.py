@@ -141,6 +141,43 @@ def test_attacks_are_legal_exactly_within_range():
     assert jnp.flatnonzero(mask[STOP_ACTION + 1 :]).tolist() == [0]  # marines reach 5 far
 
 
+def test_shots_are_those_that_hurt():
+    """A marine takes 9 of 45 per shot, and cannot fire twice in a step: health lost is 9 per shot that is drawn."""
+    env = Smax("3m")
+    _, infos = env.reset(seed=3)
+    assert env._shots() == []
+    fired = np.zeros(2, int)
+    while env.agents:
+        before = np.array(env._battle.simulation.state.unit_health)
+        legal = {agent: np.flatnonzero(infos[agent]["action_mask"]) for agent in env.agents}
+        actions = {  # attack where one can, else go right, towards the enemy
+            agent: int(able[-1]) if (able > STOP_ACTION).any() else 1 if 1 in able else STOP_ACTION
+            for agent, able in legal.items()
+        }
+        _, _, _, _, infos = env.step(actions)
+        shots = env._shots()
+        hits = np.bincount([target for _, target in shots], minlength=6)
+        after = np.array(env._battle.simulation.state.unit_health)
+        assert np.allclose(after, np.maximum(before - 9.0 * hits, 0.0), atol=1e-3)
+        assert all((shooter < 3) != (target < 3) for shooter, target in shots)
+        fired += [sum(shooter < 3 for shooter, _ in shots), sum(shooter >= 3 for shooter, _ in shots)]
+    assert (fired >= 5).all(), "both sides fought"
+    assert env.render().shape == (432, 640, 3)
+
+
+def test_units_are_drawn_with_type_team_and_health(monkeypatch):
+    env = Smax("3m")
+    env.reset(seed=0)
+    with_battlefield(env, unit_health=[45, 9, 0, 45, 45, 45], unit_alive=[True, True, False, True, True, True])
+    drawn = {}
+    monkeypatch.setattr(smax, "draw_battle", lambda **numbers: drawn.update(numbers))
+    env.render()
+    assert drawn["health"].tolist() == pytest.approx([1.0, 0.2, 0.0, 1.0, 1.0, 1.0])
+    assert drawn["letters"] == ["m"] * 6 and drawn["n_allies"] == 3 and drawn["shots"] == []
+    assert (drawn["position"][:3, 0] < 11).all() and (drawn["position"][3:, 0] > 21).all(), "ours at the left"
+    assert drawn["radius"].tolist() == [0.375] * 6
+
+
 def test_nothing_is_compiled_twice():
     import jax
 

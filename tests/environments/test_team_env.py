@@ -86,6 +86,45 @@ def test_seed_out_of_range(seed):
         Countdown().reset(seed=seed)
 
 
+class Drawn(Countdown):
+    """Draws its caption only."""
+
+    def __init__(self):
+        TeamEnv.__init__(self, "test/countdown", ["a", "b"], 1, 2, 3, True, True, frames_per_second=3)
+
+    def _draw(self, caption):
+        return caption
+
+
+def test_the_caption_says_step_team_return_and_end():
+    env = Drawn()
+    assert env.metadata["render_modes"] == ["rgb_array"] and env.metadata["render_fps"] == 3
+    assert env.render_mode == "rgb_array"
+    captions = []
+    for _ in range(2):
+        env.reset(seed=4)
+        captions.append(env.render())
+    env.step({"a": 0, "b": 0})
+    captions.append(env.render())
+    env.step({"a": 0, "b": 0})
+    captions.append(env.render())
+    start = "test/countdown   step 0   return 0.00"
+    second = "test/countdown   step 1   return 1.50"  # the mean of 1 and 2
+    assert captions == [start, start, second, "test/countdown   step 2   return 3.00   won"]
+
+
+def test_environments_without_a_drawing_say_so():
+    env = Countdown()
+    assert env.metadata["render_modes"] == [] and env.render_mode is None
+    env.reset(seed=0)
+    with pytest.raises(NotImplementedError, match=r"'test/countdown' cannot be drawn: expected .* those of smax, mpe"):
+        env.render()
+    with pytest.raises(
+        RuntimeError, match=r"nothing to show before its first episode: expected reset\(\) before render"
+    ):
+        Drawn().render()
+
+
 def test_wrong_order_of_calls():
     env = Countdown()
     with pytest.raises(RuntimeError, match=r"expected reset\(\) before state\(\)"):

@@ -6,7 +6,20 @@ from typing import Any
 
 from lightning_modules.advantage_module import Stage
 from lightning_modules.base import OfflineModule
-from tests.lightning_modules.batches import make_awac, make_awr, make_bc, make_icq, make_iql, make_omiga, make_vgm2p
+from tests.lightning_modules.batches import (
+    make_awac,
+    make_awr,
+    make_bc,
+    make_cfcql,
+    make_icq,
+    make_iql,
+    make_mabcq,
+    make_macql,
+    make_matd3bc,
+    make_omar,
+    make_omiga,
+    make_vgm2p,
+)
 
 Moves = Mapping[Stage, Mapping[str, set[str]]]
 
@@ -20,6 +33,17 @@ CREDIT_MOVES = {
 HEAD_MOVES = {"policy": {"head.encoder", "head.mlp", "head.log_std"}}
 IN_SAMPLE_MOVES = {**HEAD_MOVES, "q": {"critic.q", "critic.mixer"}, "value": {"critic.value"}}
 AWAC_MOVES = {**HEAD_MOVES, "q": {"q.members"}}
+CONSERVATIVE_MOVES = {
+    "q": {"learner.q", "learner.critic"},
+    "policy": {"learner.actor"},
+    "behaviour": {"behaviour.encoder", "behaviour.mlp", "behaviour.log_std"},
+}
+ACTOR_MOVES = {"q": {"critic.members"}, "policy": {"head.encoder", "head.mlp"}}
+CONSTRAINED_MOVES = {
+    "q": {"learner.q", "learner.critic", "learner.mixer"},
+    "behaviour": {"head.encoder", "head.mlp", "learner.vae"},
+    "policy": {"learner.perturbation"},
+}
 ICQ_MOVES = {**HEAD_MOVES, "q": {"q.encoder", "q.mlp", "mixer.weight"}}
 FLOW_MOVES = {"policy": {"velocity.encoder", "velocity.mlp"}}
 
@@ -68,6 +92,22 @@ def vgm2p(**options: Any) -> Case:
     return in_stages(make_vgm2p, FLOW_MOVES, **options)
 
 
+def conservative(build: Callable[..., OfflineModule], kinds: tuple[bool, ...] = BOTH, **options: Any) -> Case:
+    """MACQL or CFCQL with options; some make sense for choices only."""
+    refused = "penalty must be 'joint' for continuous actions"
+    return Case(build, {Stage.POLICY: CONSERVATIVE_MOVES}, options, kinds, refused)
+
+
+def actors(build: Callable[..., OfflineModule], kinds: tuple[bool, ...] = BOTH, **options: Any) -> Case:
+    """MATD3BC or OMAR with options."""
+    return Case(build, {Stage.POLICY: ACTOR_MOVES}, options, kinds, "OMAR searches continuous actions")
+
+
+def mabcq(**options: Any) -> Case:
+    """MABCQ with options."""
+    return Case(make_mabcq, {Stage.POLICY: CONSTRAINED_MOVES}, options)
+
+
 ALGORITHMS: dict[str, Case] = {
     "BC": Case(make_bc, {Stage.POLICY: HEAD_MOVES}),
     "BC, gru": Case(make_bc, {Stage.POLICY: HEAD_MOVES}, {"encoder": "gru", "memory_dim": 6}),
@@ -88,10 +128,34 @@ ALGORITHMS: dict[str, Case] = {
     "OMIGA, gru": weighted(make_omiga, IN_SAMPLE_MOVES, encoder="gru", memory_dim=6),
     "ICQ": weighted(make_icq, ICQ_MOVES),
     "ICQ, gru": weighted(make_icq, ICQ_MOVES, encoder="gru", memory_dim=6),
+    "MACQL": conservative(make_macql),
+    "MACQL, vdn": conservative(make_macql, mixer="vdn", others="policies", penalty_steps=5),
+    "MACQL, qtran": conservative(make_macql, mixer="qtran"),
+    "MACQL, local": conservative(make_macql, (True,), mixer="qmix", penalty="local"),
+    "MACQL, alone": conservative(make_macql, (True,), mixer="none", penalty="local"),
+    "MACQL, gru": conservative(make_macql, encoder="gru", memory_dim=6),
+    "MACQL, gru, qtran": conservative(make_macql, mixer="qtran", encoder="gru", memory_dim=6),
+    "CFCQL": conservative(make_cfcql),
+    "CFCQL, vdn": conservative(make_cfcql, mixer="vdn", weight_temperature=0.0, others="policies"),
+    "CFCQL, one agent": conservative(make_cfcql, weight_temperature=float("inf"), penalty_steps=5),
+    "CFCQL, gru": conservative(make_cfcql, encoder="gru", memory_dim=6),
+    "MATD3BC": actors(make_matd3bc),
+    "MATD3BC, policies": actors(make_matd3bc, others="policies", target_noise=0.0, gumbel_temperature=0.5),
+    "MATD3BC, local": actors(make_matd3bc, critic="local", trace_decay=0.5),
+    "MATD3BC, gru": actors(make_matd3bc, encoder="gru", memory_dim=6),
+    "MATD3BC, gru, local": actors(make_matd3bc, critic="local", encoder="gru", memory_dim=6),
+    "MABCQ": mabcq(),
+    "MABCQ, vdn": mabcq(mixer="vdn", constrain_acting=False),
+    "MABCQ, none": mabcq(mixer="none", trace_decay=0.5, windows_per_update=16),
+    "MABCQ, gru": mabcq(encoder="gru", memory_dim=6),
+    "OMAR": actors(make_omar, (False,)),
+    "OMAR, elites": actors(make_omar, (False,), search_elites=2, proposal_steps=None, trace_decay=0.5),
+    "OMAR, gru": actors(make_omar, (False,), encoder="gru", memory_dim=6),
     "VGM2P": vgm2p(),
     "VGM2P, local": vgm2p(credit="local"),
     "VGM2P, vdn": vgm2p(critic="expectile", mixer="vdn", advantage_estimate="q"),
     "VGM2P, qmix": vgm2p(critic="expectile", mixer="qmix", n_critics=1),
+    "VGM2P, qtran": vgm2p(critic="expectile", mixer="qtran"),
     "VGM2P, omiga": vgm2p(critic="omiga", credit="local", advantage_estimate="q"),
     "VGM2P, velocity": vgm2p(output="velocity", objective="meanflow", adaptive_exponent=1.0),
     "VGM2P, train": vgm2p(guidance_placement="train", label="continuous"),

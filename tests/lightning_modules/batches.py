@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 
 from datamodules.batch import TeamBatch
-from lightning_modules import AWAC, AWR, BC, ICQ, IQL, OMIGA, VGM2P
+from lightning_modules import AWAC, AWR, BC, CFCQL, ICQ, IQL, MABCQ, MACQL, MATD3BC, OMAR, OMIGA, VGM2P
 from lightning_modules.networks.targets import polyak_update
 
 N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM = 3, 5, 7, 4
@@ -118,6 +118,28 @@ def make_icq(discrete=True, **options):
     return ICQ(**{**_together(discrete), "temperature": 0.5, "target_temperature": 2.0, **options})
 
 
+def make_macql(discrete=True, **options):
+    return MACQL(**{**_conservative(discrete), **options})
+
+
+def make_cfcql(discrete=True, **options):
+    return CFCQL(**{**_conservative(discrete), **options})
+
+
+def make_matd3bc(discrete=True, **options):
+    return MATD3BC(**{**_actors(discrete), **options})
+
+
+def make_mabcq(discrete=True, **options):
+    few = {"target_candidates": 3, "acting_candidates": 4, "perturbation_bound": 0.2}
+    return MABCQ(**{**_actors(discrete), **few, **options})
+
+
+def make_omar(discrete=False, **options):
+    few = {"n_proposals": 2, "proposal_steps": 8, "search_samples": 4, "search_iterations": 2}
+    return OMAR(**{**_actors(discrete), **few, **options})
+
+
 def make_vgm2p(discrete=True, **options):
     defaults = {
         "label": "sign",
@@ -132,6 +154,21 @@ def make_vgm2p(discrete=True, **options):
         "ema_rate": 0.1,
     }
     return VGM2P(**{**_staged(discrete), **defaults, **options})
+
+
+def _conservative(discrete):
+    return {
+        **DIMS,
+        "discrete": discrete,
+        "hidden_dims": (8, 8),
+        "n_proposals": 3,
+        "penalty_steps": None,
+        "discount": 0.9,
+        "trace_decay": 0.5,
+        "target_rate": 0.1,
+        "critic_learning_rate": 1e-2,
+        "learning_rate": 1e-2,
+    }
 
 
 def _staged(discrete):
@@ -163,6 +200,20 @@ def _together(discrete):
         "critic_hidden_dims": (8,),
         "critic_learning_rate": 1e-2,
         "critic_target_rate": 0.1,
+        "hidden_dims": (8, 8),
+        "learning_rate": 1e-2,
+    }
+
+
+def _actors(discrete):
+    """Small sizes for algorithms whose actors follow a critic."""
+    return {
+        **DIMS,
+        "discrete": discrete,
+        "discount": 0.9,
+        "critic_hidden_dims": (8,),
+        "critic_learning_rate": 1e-2,
+        "target_rate": 0.1,
         "hidden_dims": (8, 8),
         "learning_rate": 1e-2,
     }

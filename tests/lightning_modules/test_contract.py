@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from lightning_modules import AWR, BC, VGM2P
+from lightning_modules import AWR, BC, CFCQL, MACQL, VGM2P
 from lightning_modules.advantage_module import AdvantageModule, Stage
 from lightning_modules.base import OfflineModule
 from lightning_modules.networks import encoders
@@ -212,10 +212,10 @@ def test_a_kind_of_action_that_does_not_fit_is_refused(name, discrete):
         make(name, discrete)
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if "gru" in name])
-def test_memory_changes_what_is_done_and_begins_anew_with_an_episode(name):
+@pytest.mark.parametrize(("name", "discrete"), [row for row in SUPPORTED if "gru" in row[0]])
+def test_memory_changes_what_is_done_and_begins_anew_with_an_episode(name, discrete):
     """Acting step by step equals acting after the whole past; another past gives other actions."""
-    module, batch = ready(name, True), random_batch(True, batch=64, window=4)
+    module, batch = ready(name, discrete), random_batch(discrete, batch=64, window=4)
     with torch.no_grad():
         for part, parameter in module.named_parameters():
             if ".encoder." in part:  # memories strong enough to see
@@ -237,7 +237,7 @@ def test_memory_changes_what_is_done_and_begins_anew_with_an_episode(name):
     assert bool((first[:, 1:] != second[:, 1:]).any())  # the same observations behind another past
 
 
-@pytest.mark.parametrize("algorithm", [BC, AWR, VGM2P])
+@pytest.mark.parametrize("algorithm", [BC, AWR, CFCQL, MACQL, VGM2P])
 def test_an_algorithm_is_documented_and_buildable_from_its_defaults(algorithm):
     module = algorithm(**DIMS, discrete=True)
     assert isinstance(module, OfflineModule) and "Args:" in algorithm.__doc__
@@ -272,6 +272,6 @@ def test_an_impossible_option_is_refused_before_anything_runs(build, option, exp
 
 
 def test_an_unknown_option_is_refused():
-    for algorithm in (BC, AWR, VGM2P):
+    for algorithm in (BC, AWR, CFCQL, MACQL, VGM2P):
         with pytest.raises(TypeError, match="temperatur"):
             algorithm(**DIMS, discrete=True, temperatur=1.0)

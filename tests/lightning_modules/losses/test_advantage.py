@@ -7,9 +7,11 @@ from lightning_modules.losses.advantage import (
     continuous_condition,
     exponential_weights,
     generalised_advantages,
+    in_batch_units,
     normalise_advantages,
     quantile_labels,
     sign_labels,
+    softmax_weights,
 )
 
 LABELLERS = [
@@ -50,6 +52,43 @@ def test_no_gradient_flows_through_the_weights():
 def test_normalised_advantages_by_hand():
     torch.testing.assert_close(normalise_advantages(tensor(1.0, 5.0), 3.0, 4.0), tensor(-0.5, 0.5))
     torch.testing.assert_close(normalise_advantages(tensor(1.0, 5.0), tensor(3.0), tensor(4.0)), tensor(-0.5, 0.5))
+
+
+def test_advantages_in_units_of_their_size_in_the_batch():
+    advantages, mask = tensor(3.0, -4.0, torch.nan, 1e9), torch.tensor([True, True, False, False])
+    unit = math.sqrt((9 + 16) / 2)
+    torch.testing.assert_close(in_batch_units(advantages, mask)[:2], tensor(3 / unit, -4 / unit))
+    torch.testing.assert_close(in_batch_units(100 * advantages, mask)[:2], tensor(3 / unit, -4 / unit))
+    assert not in_batch_units(advantages.requires_grad_(), mask).requires_grad
+    assert in_batch_units(tensor(0.0, 0.0), torch.tensor([True, True])).tolist() == [0.0, 0.0]
+
+
+def test_softmax_weights_by_hand():
+    scores, mask = tensor(0.0, math.log(3), 50.0, torch.nan), torch.tensor([True, True, False, False])
+    torch.testing.assert_close(softmax_weights(scores, 1.0, mask), tensor(2 / 4, 6 / 4, 0.0, 0.0))
+    torch.testing.assert_close(softmax_weights(scores, 0.5, mask), tensor(2 / 10, 18 / 10, 0.0, 0.0))
+    torch.testing.assert_close(softmax_weights(scores + 100, 0.5, mask), tensor(2 / 10, 18 / 10, 0.0, 0.0))
+    assert not softmax_weights(scores.requires_grad_(), 1.0, mask).requires_grad
+
+
+def test_softmax_weights_compete_over_all_steps_and_for_each_agent_alone():
+    source = torch.Generator().manual_seed(0)
+    scores = torch.randn(5, 3, 2, generator=source, dtype=torch.float64)
+    mask = torch.rand(5, 3, generator=source) < 0.6
+    weights = softmax_weights(scores, 0.3, mask)
+    assert weights.shape == scores.shape and bool((weights[~mask] == 0).all())
+    torch.testing.assert_close(weights[mask].mean(dim=0), tensor(1.0, 1.0))
+    for agent in range(2):
+        alone = softmax_weights(scores[..., agent], 0.3, mask)
+        torch.testing.assert_close(weights[..., agent], alone)
+        powers = (scores[..., agent][mask] / 0.3).exp()
+        torch.testing.assert_close(alone[mask], powers / powers.mean())
+    torch.testing.assert_close(softmax_weights(scores, 1e9, mask)[mask], torch.ones(int(mask.sum()), 2).double())
+
+
+def test_softmax_weights_of_nothing_are_zero():
+    weights = softmax_weights(tensor(1.0, torch.nan), 1.0, torch.tensor([False, False]))
+    assert weights.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +142,8 @@ def test_weights_of_unlabelled_data_show():
 def test_refuses_impossible_options():
     with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
         exponential_weights(tensor(1.0), 0.0, 10.0)
+    with pytest.raises(ValueError, match="temperature must be above 0, got -1"):
+        softmax_weights(tensor(1.0), -1.0, torch.tensor([True]))
     with pytest.raises(ValueError, match="maximum of the weights must be above 0, got 0"):
         exponential_weights(tensor(1.0), 1.0, 0.0)
     with pytest.raises(ValueError, match="clip must be above 0 deviations, got 0"):

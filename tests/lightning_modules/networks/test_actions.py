@@ -4,10 +4,12 @@ from lightning_modules.networks.actions import (
     ILLEGAL_LOGIT,
     append_agent_id,
     decode_actions,
+    draw_legal_actions,
     encode_actions,
     mask_illegal,
+    with_one_replaced,
 )
-from tests.lightning_modules.batches import normal, random_legal_actions
+from tests.lightning_modules.batches import generator, normal, random_legal_actions
 
 N_ACTIONS = 5
 
@@ -63,3 +65,29 @@ def test_agents_get_their_own_number():
         expected = torch.zeros(3, dtype=torch.float64)
         expected[agent] = 1
         assert torch.equal(numbered[:, agent, 4:], expected.expand(2, 3))
+
+
+def test_legal_actions_are_drawn_evenly():
+    legal = torch.tensor([[True, False, True, True], [False, False, True, False], [True, True, True, True]])
+    drawn = draw_legal_actions(legal, 30_000, generator())
+    assert drawn.shape == (30_000, 3)
+    shares = torch.stack([(drawn == action).double().mean(dim=0) for action in range(4)], dim=-1)
+    torch.testing.assert_close(shares, legal / legal.sum(dim=-1, keepdim=True).double(), rtol=0, atol=0.01)
+    assert bool((shares[~legal] == 0).all())
+
+
+def test_draws_come_from_their_generator_and_padding_gives_numbers():
+    nothing = torch.zeros(5, 4, dtype=torch.bool)
+    first = draw_legal_actions(nothing, 3, generator(1))
+    assert torch.equal(first, draw_legal_actions(nothing, 3, generator(1)))
+    assert bool(((first >= 0) & (first < 4)).all())
+
+
+def test_one_agent_does_something_else():
+    own, others = normal(2, 5, 3, 4), normal(5, 3, 4, seed=1)
+    joint = with_one_replaced(own, others)
+    assert joint.shape == (3, 2, 5, 3, 4)
+    for deviating in range(3):
+        for agent in range(3):
+            expected = own if agent == deviating else others.expand_as(own)
+            assert torch.equal(joint[deviating, ..., agent, :], expected[..., agent, :])

@@ -54,7 +54,7 @@ def test_qmix_is_the_mixer_of_local_values(inputs):
     torch.testing.assert_close(value(*inputs), value.mixer(value.local(obs, actions), state), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("mixer", "depends"), [("centralised", False), ("vdn", True), ("qmix", True)])
+@pytest.mark.parametrize(("mixer", "depends"), [("centralised", False), ("vdn", True), ("qmix", True), ("qtran", True)])
 def test_what_a_joint_value_sees(inputs, mixer, depends):
     obs, state, actions = inputs
     value = joint_value(mixer)
@@ -65,6 +65,15 @@ def test_what_a_joint_value_sees(inputs, mixer, depends):
         changed = actions.clone()
         changed[:, agent] = -changed[:, agent]
         assert float((value(obs, state, changed) - before).abs().min()) > 1e-9
+
+
+@pytest.mark.parametrize("mixer", ["centralised", "vdn", "qmix", "qtran"])
+def test_many_joint_actions_share_their_features(inputs, mixer):
+    obs, state, actions = inputs
+    value, proposals = joint_value(mixer), normal(4, *actions.shape, seed=2)
+    values = value.of_features(value.features(obs, state), state, proposals)
+    assert values.shape == (4, ROWS)
+    torch.testing.assert_close(values[3], value(obs, state, proposals[3]))
 
 
 def interaction(value, inputs):
@@ -78,8 +87,9 @@ def interaction(value, inputs):
     return value(obs, state, both) - value(obs, state, first) - value(obs, state, second) + value(obs, state, actions)
 
 
-def test_only_the_centralised_value_can_see_what_two_actions_do_together(inputs):
-    assert float(interaction(joint_value("centralised"), inputs).abs().max()) > 1e-2
+def test_what_two_actions_do_together_is_no_sum(inputs):
+    for mixer in ("centralised", "qtran"):
+        assert float(interaction(joint_value(mixer), inputs).abs().max()) > 1e-2
     assert float(interaction(joint_value("vdn"), inputs).abs().max()) < 1e-12
 
 

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
-from lightning_modules.networks.mixers import LinearMixer, QMixer, VDNMixer
+from lightning_modules.networks.mixers import LinearMixer, NormalisedLinearMixer, QMixer, VDNMixer
 
 N_AGENTS, STATE_DIM = 4, 6
 MIXERS = [VDNMixer, lambda: QMixer(N_AGENTS, STATE_DIM), lambda: LinearMixer(N_AGENTS, STATE_DIM)]
+MIXERS += [lambda: NormalisedLinearMixer(N_AGENTS, STATE_DIM)]
 
 
 def normal(*shape, seed=0):
@@ -67,6 +68,30 @@ def test_the_linear_mixer_is_its_weights_and_bias():
     weight, bias = mixer.weights(state)
     torch.testing.assert_close(mixer(values, state), torch.einsum("bn,bn->b", weight, values) + bias)
     assert bool((weight >= 0).all())
+
+
+def test_the_normalised_mixer_by_hand():
+    mixer = fill(
+        NormalisedLinearMixer(2, 1, hypernet_dim=1),
+        weight_0_weight=1.0,
+        weight_2_weight=[[-3.0], [1.0]],
+        weight_2_bias=[1.0, 0.0],
+    )
+    state = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)  # hidden: relu(±1)
+    torch.testing.assert_close(
+        mixer.weights(state), torch.tensor([[2 / 3, 1 / 3], [1.0, 0.0]], dtype=torch.float64), rtol=0, atol=2e-6
+    )
+    values = torch.tensor([[3.0, 6.0], [3.0, -4.0]], dtype=torch.float64)
+    torch.testing.assert_close(mixer(values, state), torch.tensor([4.0, 3.0], dtype=torch.float64), rtol=0, atol=1e-5)
+
+
+def test_the_normalised_mixers_weights_sum_to_one_and_there_is_no_bias():
+    mixer, state = NormalisedLinearMixer(N_AGENTS, STATE_DIM).double(), 20 * normal(500, STATE_DIM, seed=1)
+    weights = mixer.weights(state).detach()
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(500, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert bool((weights >= 0).all()) and float(weights.std(dim=0).min()) > 0.05  # they depend on the state
+    same = torch.full((500, N_AGENTS), 3.7, dtype=torch.float64)
+    torch.testing.assert_close(mixer(same, state).detach(), same[:, 0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("make", MIXERS)

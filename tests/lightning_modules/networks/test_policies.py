@@ -6,7 +6,8 @@ import torch
 
 from lightning_modules.networks import encoders
 from lightning_modules.networks.actions import append_agent_id
-from lightning_modules.networks.policies import ActionHead, FlowPolicy, HeadPolicy
+from lightning_modules.networks.critics import LocalActionValue
+from lightning_modules.networks.policies import ActionHead, FlowPolicy, GreedyPolicy, HeadPolicy
 from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
 from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise
 
@@ -32,6 +33,20 @@ def flow_policy(discrete=True, output="endpoint", **options):
 def head_policy(discrete=True, sample=True):
     torch.manual_seed(0)
     return HeadPolicy(decided(ActionHead(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (16,))), sample)
+
+
+def greedy_policy(encoder="mlp"):
+    torch.manual_seed(0)
+    network = LocalActionValue(N_AGENTS, OBS_DIM, ACTION_DIM, True, (16,), encoder, 6).double()
+    with torch.no_grad():
+        network.mlp.head.weight.normal_()
+    return GreedyPolicy(network)
+
+
+def without_chance(policy, **noise):
+    """The policy such that all agents are treated alike."""
+    options = {HeadPolicy: {"sample": False}, FlowPolicy: noise, GreedyPolicy: {}}[type(policy)]
+    return replace(policy, **options)
 
 
 def observations(seed=0, envs=ENVS):
@@ -79,7 +94,7 @@ def test_the_global_generator_is_neither_used_nor_moved(make):
     assert torch.equal(act(policy), first)
 
 
-@pytest.mark.parametrize("make", ALL, ids=NAMES)
+@pytest.mark.parametrize("make", [*ALL, greedy_policy], ids=[*NAMES, "greedy"])
 def test_an_agent_acts_on_its_own_observation_only(make):
     policy, obs = make(), observations(envs=200)
     before = act(policy, obs)
@@ -91,18 +106,18 @@ def test_an_agent_acts_on_its_own_observation_only(make):
     assert float((after[:, 1] != before[:, 1]).double().mean()) > 0.1
 
 
-@pytest.mark.parametrize("make", ALL, ids=NAMES)
+@pytest.mark.parametrize("make", [*ALL, greedy_policy], ids=[*NAMES, "greedy"])
 def test_agents_with_equal_observations_differ_by_their_number(make):
     policy = make()
-    policy = replace(policy, sample=False) if isinstance(policy, HeadPolicy) else replace(policy, noise="zero")
+    policy = without_chance(policy, noise="zero")
     obs = observations(envs=200)[:, :1].expand(200, N_AGENTS, OBS_DIM)
     assert float((act(policy, obs)[:, 0] != act(policy, obs)[:, 1]).double().mean()) > 0.05
 
 
-@pytest.mark.parametrize("make", ALL, ids=NAMES)
+@pytest.mark.parametrize("make", [*ALL, greedy_policy], ids=[*NAMES, "greedy"])
 def test_exchanging_agents_exchanges_actions(make, monkeypatch):
     policy, obs = make(), observations()
-    policy = replace(policy, sample=False) if isinstance(policy, HeadPolicy) else replace(policy, shared_noise=True)
+    policy = without_chance(policy, shared_noise=True)
     before, legal = act(policy, obs), FREE
 
     def exchanged(features):
@@ -323,6 +338,32 @@ def test_the_likelihood_of_continuous_actions_is_normal_and_summed_over_their_en
 def test_only_a_continuous_head_learns_its_deviation():
     assert ActionHead(1, 1, 2, False, ()).log_std.requires_grad
     assert not ActionHead(1, 1, 2, True, ()).log_std.requires_grad
+
+
+def test_the_greedy_policy_takes_the_best_legal_choice():
+    policy, obs, legal = greedy_policy(), observations(), random_legal_actions(ENVS, N_AGENTS, ACTION_DIM)
+    values = policy.network.all_values(obs).masked_fill(~legal, -torch.inf)
+    actions = act(policy, obs, legal)
+    assert torch.equal(actions, values.argmax(dim=-1))
+    assert not torch.equal(actions, act(policy, obs))  # illegal choices would have been better for some
+    assert torch.equal(act(policy, obs, legal, seed=1), actions)
+
+
+def test_the_greedy_policy_remembers_as_its_network_does():
+    policy = greedy_policy("gru")
+    sequence = 2 * normal(ENVS, 3, N_AGENTS, OBS_DIM)
+    expected = policy.network.all_values(sequence).argmax(dim=-1)
+    memory = policy.initial_state(ENVS)
+    for step in range(3):
+        actions, memory = policy.act(sequence[:, step], FREE, memory)
+        assert torch.equal(actions, expected[:, step])
+
+
+def test_the_greedy_policy_is_called_once(calls):
+    policy = greedy_policy()
+    seen = calls(policy.network.mlp)
+    act(policy)
+    assert len(seen) == policy.network_calls == 1
 
 
 def test_a_policy_has_no_memory():
