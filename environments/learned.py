@@ -224,5 +224,9 @@ def shipped_team(scenario: str, stage: str) -> TeamNetwork:
 
 @functools.cache
 def digest(path: Path) -> str:
-    """SHA-256 of a file of weights."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of the weights in a file; not of the file, in which safetensors puts the metadata in any order."""
+    network, _ = read_team(path)
+    found = hashlib.sha256(network.activation.encode())
+    for name, tensor in sorted(network.tensors.items()):
+        found.update(name.encode() + tensor.tobytes())
+    return found.hexdigest()

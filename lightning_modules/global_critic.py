@@ -288,7 +288,8 @@ class OmigaCritic(GlobalCritic):
         with torch.no_grad():
             weights, _ = self.target_mixer.weights(state)  # (B, T-1, N)
             target_q = self.target_q(obs, actions)
-        value_loss = soft_value_loss(target_q, self.value(obs), weights, self.temperature).mean(dim=-1)
+        counts = usable.unsqueeze(-1).expand_as(target_q)
+        value_loss = soft_value_loss(target_q, self.value(obs), weights, self.temperature, mask=counts).mean(dim=-1)
         return {"q": masked_mean(error.square(), usable), "value": masked_mean(value_loss, usable)}
 
     def target_pairs(self) -> Sequence[TargetPair]:

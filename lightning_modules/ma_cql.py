@@ -79,7 +79,7 @@ class MACQL(OfflineModule):
         action_penalty: float = 1e-3,
         discount: float = 0.99,
         trace_decay: float = 0.0,
-        target_rate: float = 0.005,
+        target_rate: float = 0.01,
         hidden_dims: Sequence[int] = (192, 192, 192),
         critic_learning_rate: float = 5e-4,
         learning_rate: float = 3e-4,

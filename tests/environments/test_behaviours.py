@@ -1,5 +1,3 @@
-import hashlib
-
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -17,7 +15,7 @@ from environments.behaviours import (
     recorded_qualities,
     weights_of,
 )
-from environments.learned import shipped_stages, weights_file
+from environments.learned import digest, shipped_stages, weights_file
 from environments.registry import make_vector_env
 from environments.smax import STOP_ACTION
 
@@ -216,8 +214,7 @@ def test_qualities_of_a_scenario():
 def test_digests_are_those_of_teams_that_learned():
     assert weights_of("smax/3m", ["good", "uniform"]) == {}
     digests = weights_of("mpe/simple_spread", ["good", "learned-medium"])
-    content = weights_file("mpe/simple_spread", "medium").read_bytes()
-    assert digests == {"learned-medium": hashlib.sha256(content).hexdigest()}
+    assert digests == {"learned-medium": digest(weights_file("mpe/simple_spread", "medium"))}
 
 
 def test_unknown_names():

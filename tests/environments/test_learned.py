@@ -11,6 +11,7 @@ from environments.learned import (
     WEIGHTS,
     LearnedTeam,
     TeamNetwork,
+    digest,
     read_team,
     shipped_stages,
     weights_file,
@@ -100,6 +101,15 @@ def test_a_file_gives_back_what_was_written(tmp_path):
     )
     assert all(np.array_equal(again.tensors[name], tensor) for name, tensor in network(discrete=False).tensors.items())
     assert [file.name for file in path.parent.iterdir()] == ["team.safetensors"], "nothing else is left"
+
+
+def test_digests_tell_weights_apart_and_nothing_else(tmp_path):
+    teams = {"one": network(), "other": network(**{"obs_mean": [1.5]}), "third": network(activation="tanh")}
+    for name, team in teams.items():
+        write_team(tmp_path / name, team, {})
+    write_team(tmp_path / "said", network(), {"command": "python -m online.ppo", "seed": 1})
+    assert digest(tmp_path / "one") == digest(tmp_path / "said")
+    assert len({digest(tmp_path / name) for name in teams}) == 3
 
 
 def test_files_that_are_none(tmp_path):

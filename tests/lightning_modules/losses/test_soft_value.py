@@ -80,3 +80,12 @@ def test_refuses_impossible_options():
         soft_value_loss(Q, Q, 1.0, 0.0)
     with pytest.raises(ValueError, match="clip must be above 0, got -1"):
         soft_value_loss(Q, Q, 1.0, 1.0, clip=-1.0)
+
+
+def test_padding_does_not_rescale_the_gradient():
+    """m is the largest z that counts: with padding of any size, entries that count have the loss they have alone."""
+    q, v = tensor(0.5, -0.3, 9.0), tensor(0.1, 0.2, 0.0)
+    alone = soft_value_loss(q[:2], v[:2], 1.0, 1.0)
+    padded = soft_value_loss(q, v, 1.0, 1.0, mask=torch.tensor([True, True, False]))
+    torch.testing.assert_close(padded[:2], alone, rtol=0, atol=0)
+    assert float(soft_value_loss(q, v, 1.0, 1.0)[0]) < 1e-3 < float(alone[0])
