@@ -51,7 +51,7 @@ class CFCQL(OfflineModule):
     Args:
         mixer: For choices: ``qmix`` or ``vdn``.
         penalty_weight: w >= 0; 0 is plain Q-learning. It weighs against squared rewards: rewards ten times as large
-            need about ten times the weight.
+            need about ten times the weight. The original has .1 to 50, by dataset.
         weight_temperature: 0: all agents count alike. Above 0, agents whose greedy action is far from the data count
             most, at infinity only the farthest, as in the original's code for choices; below 0 those that are closest,
             as in its code for continuous actions.
@@ -79,7 +79,7 @@ class CFCQL(OfflineModule):
     def __init__(
         self,
         mixer: Literal["qmix", "vdn"] = "qmix",
-        penalty_weight: float = 1.0,
+        penalty_weight: float = 0.3,
         weight_temperature: float = 0.5,
         n_proposals: int = 10,
         proposal_std: float = 0.2,

@@ -52,16 +52,16 @@ def test_killed_at_any_moment_the_next_start_records_the_same(tmp_path: Path) ->
     duration = time.monotonic() - clock
     vault = Path(DATASET.rpartition("/")[0]) / "xor.vlt" / "Mixed"
     expected, generator, killed = digest(tmp_path / "whole" / vault), random.Random(0), 0
-    for _ in range(30):
+    for _ in range(10):
         process = start(tmp_path / "often")  # what is left over is there for the next one
-        process.join(generator.random() * 0.8 * duration)
+        process.join(generator.random() * 0.6 * duration)
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
         if (tmp_path / "often" / vault).exists():
             assert digest(tmp_path / "often" / vault) == expected
             shutil.rmtree(tmp_path / "often" / vault)  # or the next one would find it and have nothing to do
-    assert killed >= 5
+    assert killed >= 3
     last = start(tmp_path / "often")
     last.join()
     assert last.exitcode == 0
