@@ -83,7 +83,7 @@ def test_refuses_impossible_options():
 
 
 def test_padding_does_not_rescale_the_gradient():
-    """m is the largest z that counts: with padding of any size, entries that count have the loss they have alone."""
+    """Only entries that count choose m: with padding of any size they have the loss that they have alone."""
     q, v = tensor(0.5, -0.3, 9.0), tensor(0.1, 0.2, 0.0)
     alone = soft_value_loss(q[:2], v[:2], 1.0, 1.0)
     padded = soft_value_loss(q, v, 1.0, 1.0, mask=torch.tensor([True, True, False]))
