@@ -73,6 +73,8 @@ def lambda_returns(
     """
     if not 0 <= trace_decay <= 1:
         raise ValueError(f"trace_decay must be in [0, 1], got {trace_decay}; 0 is one-step, 1 the whole return")
+    if trace_decay == 0:  # all steps at once
+        return td_target(rewards[..., :-1], terminals[..., :-1], values[..., 1:], discount)
     usable = td_mask(valid, terminals)
     following = values[..., -1]
     targets: list[Tensor] = []
