@@ -99,6 +99,7 @@ class ArrayVector(ABC):
         self._now = VectorStep(*(_chosen(before.finished, *both) for both in zip(before, after, strict=True)))
         return self._now.copied()
 
+    @abstractmethod
     def draw(self, caption: str) -> Picture:
         """The first copy as it is now, (H, W, 3) uint8, where ``frames_per_second`` is not 0.
 
@@ -108,7 +109,6 @@ class ArrayVector(ABC):
         Returns:
             The picture.
         """
-        raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 (not abstract: arrays need no closing)
         """Nothing to give back."""

@@ -183,12 +183,7 @@ class TeamEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo's classes are no
             RuntimeError: If no episode was started yet.
             ImportError: If Pillow is not installed.
         """
-        if self.render_mode is None:
-            raise NotImplementedError(
-                f"'{self}' cannot be drawn: expected an environment whose metadata['render_modes'] has 'rgb_array', as "
-                "those of smax, mpe, mamujoco, rware and matrix"
-            )
-        if self._state is None:
+        if self._state is None and self.render_mode is not None:
             raise RuntimeError(
                 f"'{self}' has nothing to show before its first episode: expected reset() before render()"
             )
@@ -196,8 +191,11 @@ class TeamEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo's classes are no
         return self._draw("   ".join(part for part in parts if part))
 
     def _draw(self, caption: str) -> Picture:
-        """The present moment, where ``frames_per_second`` was given."""
-        raise NotImplementedError
+        """The present moment; environments that are given ``frames_per_second`` have a drawing."""
+        raise NotImplementedError(  # what PettingZoo's environments raise, too
+            f"'{self}' cannot be drawn: expected an environment whose metadata['render_modes'] has 'rgb_array', as "
+            "those of smax, mpe, mamujoco, rware and matrix"
+        )
 
     def _stacked(self, actions: dict[str, Any]) -> Array:
         """The agents' actions as one array, in the order of the agents."""

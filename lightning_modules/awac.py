@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, require
+from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require
 from lightning_modules.losses.advantage import exponential_weights, in_batch_units
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import td_mask, td_target
 from lightning_modules.networks.actions import encode_actions
 from lightning_modules.networks.critics import Ensemble, JointActionValue, MixerKind
-from lightning_modules.networks.policies import ActionHead, HeadPolicy
+from lightning_modules.networks.policies import ActionHead, HeadPolicy, sampled_and_mode
 from lightning_modules.networks.targets import target_copy
 
 
@@ -91,12 +91,12 @@ class AWAC(OfflineModule):
 
     def evaluation_policies(self) -> Mapping[str, HeadPolicy]:
         """Sampled, and the most likely action."""
-        return {"policy, sampled": self.policy, "policy, mode": HeadPolicy(self.head, sample=False)}
+        return sampled_and_mode(self.head)
 
     def parameter_groups(self) -> Sequence[dict[str, Any]]:
         """Critic and policy."""
-        rates = ((self.q, self.critic_learning_rate), (self.head, self.learning_rate))
-        return [{"params": [p for p in part.parameters() if p.requires_grad], "lr": rate} for part, rate in rates]
+        critic = parameter_group(self.critic_learning_rate, self.q)
+        return (critic, parameter_group(self.learning_rate, self.head))
 
     def target_pairs(self) -> Sequence[TargetPair]:
         """Q."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from datamodules.batch import TeamBatch
 from lightning_modules.advantage_module import AdvantageModule, CreditKind
-from lightning_modules.base import require
+from lightning_modules.base import parameter_group, require
 from lightning_modules.joint_steps import joint_steps
 from lightning_modules.losses.advantage import exponential_weights
-from lightning_modules.networks.policies import ActionHead, HeadPolicy
+from lightning_modules.networks.policies import ActionHead, HeadPolicy, sampled_and_mode
 
 
 class AWR(AdvantageModule):
@@ -60,11 +60,11 @@ class AWR(AdvantageModule):
 
     def evaluation_policies(self) -> Mapping[str, HeadPolicy]:
         """Sampled, and the most likely action."""
-        return {"policy, sampled": self.policy, "policy, mode": HeadPolicy(self.head, sample=False)}
+        return sampled_and_mode(self.head)
 
     def policy_groups(self) -> Sequence[dict[str, Any]]:
         """The head."""
-        return ({"params": [p for p in self.head.parameters() if p.requires_grad], "lr": self.learning_rate},)
+        return (parameter_group(self.learning_rate, self.head),)
 
     def policy_losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Weighted negative log-likelihood over steps and agents."""

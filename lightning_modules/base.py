@@ -193,6 +193,11 @@ class OfflineModule(LightningModule):
             polyak_update(source, target, rate)
 
 
+def parameter_group(rate: float, *networks: nn.Module) -> dict[str, Any]:
+    """One of Adam's parameter groups: what the networks train, at one step size."""
+    return {"params": [p for network in networks for p in network.parameters() if p.requires_grad], "lr": rate}
+
+
 def require(holds: bool, name: str, expected: str, got: object) -> None:
     """Refuses an impossible option before anything runs.
 

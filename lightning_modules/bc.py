@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule
+from lightning_modules.base import OfflineModule, parameter_group
 from lightning_modules.joint_steps import joint_steps
 from lightning_modules.networks.encoders import EncoderKind
-from lightning_modules.networks.policies import ActionHead, HeadPolicy
+from lightning_modules.networks.policies import ActionHead, HeadPolicy, sampled_and_mode
 
 
 class BC(OfflineModule):
@@ -61,11 +61,11 @@ class BC(OfflineModule):
 
     def evaluation_policies(self) -> Mapping[str, HeadPolicy]:
         """Sampled, and the most likely action."""
-        return {"policy, sampled": self.policy, "policy, mode": HeadPolicy(self.head, sample=False)}
+        return sampled_and_mode(self.head)
 
     def parameter_groups(self) -> Sequence[dict[str, Any]]:
         """The head."""
-        return ({"params": [p for p in self.head.parameters() if p.requires_grad], "lr": self.learning_rate},)
+        return (parameter_group(self.learning_rate, self.head),)
 
     def losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Negative log-likelihood over steps and agents."""

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, require
+from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require
 from lightning_modules.losses.advantage import in_batch_units, softmax_weights
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
 from lightning_modules.networks.actions import mask_illegal
 from lightning_modules.networks.critics import LocalActionValue
 from lightning_modules.networks.mixers import NormalisedLinearMixer
-from lightning_modules.networks.policies import ActionHead, HeadPolicy
+from lightning_modules.networks.policies import ActionHead, HeadPolicy, sampled_and_mode
 from lightning_modules.networks.targets import target_copy
 
 
@@ -98,13 +98,12 @@ class ICQ(OfflineModule):
 
     def evaluation_policies(self) -> Mapping[str, HeadPolicy]:
         """Sampled, and the most likely action."""
-        return {"policy, sampled": self.policy, "policy, mode": HeadPolicy(self.head, sample=False)}
+        return sampled_and_mode(self.head)
 
     def parameter_groups(self) -> Sequence[dict[str, Any]]:
         """Critic and policy."""
-        critic = [*self.q.parameters(), *self.mixer.parameters()]
-        head = [p for p in self.head.parameters() if p.requires_grad]
-        return [{"params": critic, "lr": self.critic_learning_rate}, {"params": head, "lr": self.learning_rate}]
+        critic = parameter_group(self.critic_learning_rate, self.q, self.mixer)
+        return (critic, parameter_group(self.learning_rate, self.head))
 
     def target_pairs(self) -> Sequence[TargetPair]:
         """Q_i and the mixer."""

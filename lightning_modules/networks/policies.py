@@ -204,6 +204,11 @@ class GreedyPolicy:
         return mask_illegal(self.network.all_of_features(features), legal_actions).argmax(dim=-1)
 
 
+def sampled_and_mode(head: ActionHead) -> dict[str, HeadPolicy]:
+    """The two ways in which a cloned head acts, by the names of their rows in the table of an evaluation."""
+    return {"policy, sampled": HeadPolicy(head), "policy, mode": HeadPolicy(head, sample=False)}
+
+
 @dataclass(frozen=True)
 class FlowPolicy:
     """Draws actions from a conditional MeanFlow: x = z - u(z, 0, 1 | o, i, c, w), one network call by default.
