@@ -17,7 +17,8 @@ from lightning_modules.flows import coupling, guidance, meanflow, path
 from lightning_modules.joint_steps import JointSteps, joint_steps
 from lightning_modules.losses.advantage import continuous_condition, quantile_labels, sign_labels
 from lightning_modules.networks.actions import encode_actions
-from lightning_modules.networks.policies import FlowPolicy, Noise
+from lightning_modules.networks.noise import Noise
+from lightning_modules.networks.policies import FlowPolicy
 from lightning_modules.networks.targets import target_copy
 from lightning_modules.networks.velocity import FlowContext, FlowTrace, VelocityNetwork
 

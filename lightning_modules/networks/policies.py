@@ -15,9 +15,8 @@ from lightning_modules.networks.actions import decode_actions, mask_illegal
 from lightning_modules.networks.critics import LocalActionValue
 from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP
+from lightning_modules.networks.noise import Noise, standard_normal, team_noise
 from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
-
-Noise = Literal["normal", "zero"]
 
 
 class Policy(Protocol):
@@ -165,7 +164,7 @@ class HeadPolicy:
         if not self.network.discrete:
             if self.sample:
                 std = self.network.log_std.clamp(-5.0, 2.0).exp()
-                output = output + std * _normal(output.shape, output, generator)
+                output = output + std * standard_normal(output.shape, output, generator)
             return decode_actions(output, legal_actions, discrete=False)
         logits = mask_illegal(output, legal_actions)
         if not self.sample:
@@ -281,11 +280,4 @@ class FlowPolicy:
     def _draw_noise(self, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.noise == "zero":
             return like.new_zeros(shape)
-        if self.shared_noise:
-            *envs, _, action_dim = shape
-            return _normal((*envs, 1, action_dim), like, generator).expand(shape)
-        return _normal(shape, like, generator)
-
-
-def _normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(tuple(shape), generator=generator, device=like.device, dtype=like.dtype)
+        return team_noise(shape, like, self.shared_noise, generator)
