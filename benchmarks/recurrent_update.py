@@ -12,11 +12,14 @@ the program stops if their losses differ.
 - *sequences*: what ships. Linear layers see all steps at once, the GRU runs over the sequence
   (``lightning_modules/networks/recurrent.py``). No window crosses an end of an episode: there is nothing to reset.
 - *sequences, torch.nn.GRU*: the same with PyTorch's own layer.
+- *matrix products alone*: no update at all, only the products that both sides need for the networks of agents, forward
+  and backward, without anything between them. How these are ordered cannot make an update quicker than that.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from synthetic import SHAPES, Shape, labelled_windows, random_batch
@@ -96,6 +99,31 @@ class Learner:
             polyak_update(source, target, rate)
 
 
+def matrix_products(shape: Shape) -> Callable[[], None]:
+    """What an update multiplies at least, in the order of ``sequences``; the numbers in the matrices do not matter."""
+    memory, rows = 64, SEQUENCES * shape.n_agents
+    steps, inputs = STEPS + 1, shape.obs_dim + shape.n_agents
+    layers = [(inputs, memory), (memory, 3 * memory), (inputs + memory, shape.n_actions)]
+    whole = [(torch.randn(steps * rows, i), torch.randn(i, o), torch.randn(steps * rows, o)) for i, o in layers]
+    weight, before, slope = torch.randn(memory, 3 * memory), torch.randn(rows, memory), torch.randn(rows, 3 * memory)
+    all_before, all_slopes = torch.randn(steps * rows, memory), torch.randn(steps * rows, 3 * memory)
+
+    def multiply() -> None:
+        for _ in ("trained", "target"):
+            for known, matrix, _slope in whole:
+                torch.mm(known, matrix)
+            for _step in range(steps):
+                torch.mm(before, weight)
+        for known, matrix, slopes in whole:
+            torch.mm(known.t(), slopes)
+            torch.mm(slopes, matrix.t())
+        for _step in range(steps):
+            torch.mm(slope, weight.t())
+        torch.mm(all_before.t(), all_slopes)
+
+    return multiply
+
+
 def learners(shape: Shape, mixer: str) -> dict[str, Learner]:
     """All variants for one scenario.
 
@@ -131,6 +159,7 @@ def main() -> None:
     for shape in SHAPES:
         for mixer in ("none", "qmix"):
             updates = {name: learner.update for name, learner in learners(shape, mixer).items()}
+            updates["matrix products alone"] = matrix_products(shape)
             seconds = take_turns(updates, options.repeats, UPDATES_PER_TURN, options.clock)
             title = f"{shape.name}, mixer {mixer}: {SEQUENCES} sequences of {STEPS} steps, {shape.n_agents} agents"
             comparison(title, seconds, PLAIN, unit=1e3, label="ms per update")
