@@ -253,7 +253,7 @@ def run(words: Sequence[str]) -> None:
     parser = Parser(prog="lightning data", description="Datasets: what there is, and how to have it.")
     commands = parser.add_subcommands(dest="command")
     for name, function in COMMANDS.items():
-        subparser = _parser_of(function, OPTIONAL_POSITIONALS.get(name, ()))
+        subparser = parser_of(function, OPTIONAL_POSITIONALS.get(name, ()))
         commands.add_subcommand(name, subparser, help=_summary(function))
         subparser.prog = f"lightning data {name}"
     parsed = parser.instantiate(parser.parse_args(list(words)))
@@ -284,12 +284,24 @@ class Parser(ArgumentParser):
         self.exit(2)
 
 
-def _parser_of(function: Callable[..., Path | None], optional: Sequence[str]) -> Parser:
-    """The options of a subcommand; ``optional`` are the positional ones that may be left out."""
+def parser_of(
+    function: Callable[..., Path | None],
+    optional: Sequence[str] = (),
+    positional: bool = True,
+    hidden: Sequence[str] = (),
+) -> Parser:
+    """The options of a subcommand, from the function that does it.
+
+    Args:
+        function: Its parameters are the options, its docstring is the help.
+        optional: Parameters that are given by position and may be left out.
+        positional: Whether parameters without a default are given by position; else they are options, too.
+        hidden: Parameters that are no options.
+    """
     parser = Parser(description=_summary(function, long=True))
     parameters = inspect.signature(function).parameters
     switches = [name for name, parameter in parameters.items() if parameter.default is False]
-    parser.add_function_arguments(function, as_positional=True, skip={*switches, *optional})
+    parser.add_function_arguments(function, as_positional=positional, skip={*switches, *optional, *hidden})
     explained = {param.arg_name: param.description for param in parse_docstring(function.__doc__ or "").params}
     for name in switches:
         parser.add_argument(f"--{name}", action="store_true", help=explained[name])

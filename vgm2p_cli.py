@@ -20,6 +20,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
+import benchmark_cli
 import callbacks
 import data_cli
 import datamodules
@@ -31,13 +32,17 @@ from datamodules import OfflineDataModule
 from lightning_modules import OfflineModule
 
 DIMENSIONS = ("n_agents", "obs_dim", "state_dim", "action_dim", "discrete")
-PACKAGES = ("callbacks", "data_cli", "datamodules", "environments", "lightning_modules", "record_cli", "vgm2p_cli")
+PACKAGES = (
+    *("analysis", "benchmark_cli", "callbacks", "data_cli", "datamodules", "environments", "grid", "lightning_modules"),
+    *("record_cli", "vgm2p_cli"),
+)
 CLASSES = (*callbacks.__all__, *datamodules.__all__, *lightning_modules.__all__)
 DESCRIPTION = (
     "Offline multi-agent reinforcement learning. A run is described by a configuration file, for example "
     "'lightning fit --config configs/smac.yaml'; every value in it can be overridden on the command line. "
     "'lightning data list' shows all datasets; 'lightning data fetch DATASET' downloads one that is published, "
-    "'lightning data record DATASET QUALITY' records an embedded one, or a policy of your own."
+    "'lightning data record DATASET QUALITY' records an embedded one, or a policy of your own. "
+    "'lightning benchmark --config GRID' runs many models on many datasets with many seeds."
 )
 OPTIONS_HINT = (
     "Options of an algorithm: --model.help VGM2P (or AWR, BC, ...). Options of the data: --data.help "
@@ -114,15 +119,20 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Checks what can be checked before data is recorded or read, and chooses the run's directory."""
+        self.check()
+        config = self.config[self.subcommand]
+        if config.trainer.enable_progress_bar is False:  # the trainer would refuse it beside a bar in the list
+            callbacks = as_list(config.trainer.callbacks)
+            config.trainer.callbacks = [callback for callback in callbacks if not is_a(callback, "UpdateProgressBar")]
+        self._choose_directory(config)
+
+    def check(self) -> None:
+        """Finds mistakes that can be found without data; nothing is written."""
         config = self.config[self.subcommand]
         settle_with_checkpoint(config, self._asked, self._given)
         model = trial_model(config.model)
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             check_stages(model, config.trainer.max_steps)
-        if config.trainer.enable_progress_bar is False:  # the trainer would refuse it beside a bar in the list
-            callbacks = as_list(config.trainer.callbacks)
-            config.trainer.callbacks = [callback for callback in callbacks if not is_a(callback, "UpdateProgressBar")]
-        self._choose_directory(config)
 
     def instantiate_classes(self) -> None:
         """Instantiates; a failure leaves no empty run directory behind."""
@@ -178,6 +188,33 @@ class CLI(LightningCLI):
         for logger in as_list(config.trainer.logger):
             if is_a(logger, "WandbLogger"):
                 logger.init_args.id = prepare_wandb(self._continued) or logger.init_args.id
+
+
+class Check(CLI):
+    """Parses and checks a command line, and stops there: nothing is seeded, made, written or run."""
+
+    def before_instantiate_classes(self) -> None:
+        """Looks for mistakes."""
+        self.check()
+
+    def instantiate_classes(self) -> None:
+        """Makes nothing."""
+
+    def _set_seed(self) -> None:
+        """Seeds nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs nothing."""
+
+
+def resolved(words: Sequence[str]) -> dict[str, Any]:
+    """The whole configuration behind a command line, after every check that needs no data.
+
+    Args:
+        words: What follows ``lightning``, beginning with ``fit``.
+    """
+    config: dict[str, Any] = Check(list(words)).config.fit.as_dict()
+    return config
 
 
 def resolve_checkpoint(config: Namespace) -> str | None:
@@ -371,6 +408,8 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if words[:1] == ["data"]:
             data_cli.run(words[1:])
+        elif words[:1] == ["benchmark"]:
+            benchmark_cli.run(words[1:], resolved)
         else:
             CLI(None if args is None else words)
     except (ValueError, TypeError, OSError, ImportError, MisconfigurationException) as error:

@@ -82,6 +82,6 @@ def prepare_wandb(run_directory: Path | None = None) -> str | None:
 def _data_config(data: Any) -> dict[str, Any]:
     if data is None:
         return {}
-    keys = ("dataset", "quality", "scenario", "n_agents", "obs_dim", "state_dim", "action_dim", "discrete")
+    keys = ("dataset", "quality", "seed", "scenario", "n_agents", "obs_dim", "state_dim", "action_dim", "discrete")
     described = {key: getattr(data, key) for key in keys if hasattr(data, key)}
     return described | {f"data_{key}": value for key, value in getattr(data, "statistics", {}).items()}

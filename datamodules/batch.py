@@ -35,6 +35,8 @@ class TeamBatch(NamedTuple):
             observations of all agents, concatenated, take its place.
         actions: What each agent did: (B, T, N) int64 if discrete, else (B, T, N, A) float32 in [-1, 1].
         rewards: Team reward of the step, (B, T) float32: the mean over the agents' rewards, times the reward scale.
+        returns: Return of the whole episode that the step is from, (B, T) float32: the sum of its ``rewards``, those
+            before the step included, so that it is the same at all steps of an episode.
         terminals: (B, T) bool. True where the task ended at this step for any agent; there is no value behind it.
         truncations: (B, T) bool. True where the episode was cut off at this step for any agent, for example by a step
             limit.
@@ -49,6 +51,7 @@ class TeamBatch(NamedTuple):
     state: Tensor
     actions: Tensor
     rewards: Tensor
+    returns: Tensor
     terminals: Tensor
     truncations: Tensor
     legal_actions: Tensor

@@ -55,9 +55,12 @@ EMBEDDED_QUALITIES = {
     f"{EMBEDDED}/mpe/simple_spread": (*_OF_A_TRAINING, "Expert"),
     f"{EMBEDDED}/mamujoco/2halfcheetah": _OF_A_TRAINING,
     f"{EMBEDDED}/matrix/xor": ("Mixed",),
+    f"{EMBEDDED}/matrix/landmarks": ("Mixed",),
 }
 EMBEDDED_DATASETS = tuple(EMBEDDED_QUALITIES)
-EMBEDDED_CONTINUOUS = (f"{EMBEDDED}/mpe/simple_spread", f"{EMBEDDED}/mamujoco/2halfcheetah")
+EMBEDDED_CONTINUOUS = tuple(
+    f"{EMBEDDED}/{scenario}" for scenario in ("mpe/simple_spread", "mamujoco/2halfcheetah", "matrix/landmarks")
+)
 
 
 @dataclass(frozen=True)

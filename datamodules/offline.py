@@ -57,7 +57,8 @@ class OfflineDataModule(pl.LightningDataModule):
 
     Args:
         dataset: Which recording, as <source>/<environment>/<scenario>. Recorded on first use: embedded/smax/3m and the
-            other SMAX maps (for example embedded/smax/2s3z), embedded/mpe/simple_spread, embedded/matrix/xor.
+            other SMAX maps (for example embedded/smax/2s3z), embedded/mpe/simple_spread, embedded/matrix/xor,
+            embedded/matrix/landmarks.
             Downloaded on first use: those that ``lightning data list`` shows, for example og_marl/smac_v1/3m.
         quality: How well the recorded teams play. Mixed is a minority of good episodes among many weak ones: what
             offline learning is for, because imitating all of it gives a weak team.
@@ -355,6 +356,25 @@ class OfflineDataModule(pl.LightningDataModule):
         """Mean and spread of each state entry over training steps, each of shape (S,)."""
         return Standardisation.fit(batch.state[:, 0].cpu().numpy() for batch in self._training_steps())
 
+    @property
+    def change_scaling(self) -> Standardisation:
+        """Mean and spread of what an observation entry changes in a step, over training steps that have a next one.
+
+        Where no episode has a second step, means are 0 and spreads 1.
+        """
+        if self.ends[self.train_rows].all():
+            return Standardisation(np.zeros(self.obs_dim, np.float32), np.ones(self.obs_dim, np.float32))
+        return Standardisation.fit(
+            (batch.obs[:, 1] - batch.obs[:, 0])[batch.valid[:, 1]].cpu().numpy() for batch in self._training_steps(2)
+        )
+
+    @property
+    def return_range(self) -> tuple[float, float]:
+        """Smallest and largest return of a training episode, as ``TeamBatch.returns`` has them: times reward_scale."""
+        held_out = held_out_episodes(len(self.episode_bounds), self.validation_fraction, self.seed)
+        returns = self.episode_returns[~held_out] * self.reward_scale
+        return float(returns.min()), float(returns.max())
+
     # Advantages
 
     @property
@@ -456,9 +476,9 @@ class OfflineDataModule(pl.LightningDataModule):
         returns = episode_returns(stream.rewards, episode_bounds(stream.ends))
         return choose_episodes(returns, *subset, seed=self.seed)
 
-    def _training_steps(self) -> Iterator[TeamBatch]:
-        """All training steps in order, in windows of length 1."""
-        yield from OrderedLoader(self._load(), self._starts(self.train_rows), PIECE, window=1)
+    def _training_steps(self, window: int = 1) -> Iterator[TeamBatch]:
+        """All training steps in order, as the first ones of windows."""
+        yield from OrderedLoader(self._load(), self._starts(self.train_rows), PIECE, window)
 
     def _starts(self, rows: NDArray[np.bool_]) -> torch.Tensor:
         """Row numbers of a mask over the stream."""

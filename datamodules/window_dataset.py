@@ -8,11 +8,11 @@ from torch.utils.data import Dataset
 
 from datamodules.batch import TeamBatch
 from datamodules.cache import MappedColumns, read_only
-from datamodules.episodes import episode_bounds, episode_lengths, last_rows, window_rows
+from datamodules.episodes import episode_bounds, episode_lengths, episode_returns, last_rows, window_rows
 from datamodules.vaults import Stream
 
 # What is small lies side by side, because each place in memory that a row is gathered from costs a cache miss
-REWARD, TERMINAL, TRUNCATION, ADVANTAGE, CREDITS = 0, 1, 2, 3, slice(4, None)
+REWARD, RETURN, TERMINAL, TRUNCATION, ADVANTAGE, CREDITS = 0, 1, 2, 3, 4, slice(5, None)
 DEVICE_MARGIN = 1.5  # memory of a device that must be free for each byte kept there: networks need some, too
 RESIDENT_BYTES = 2**28  # of mapped pages before they are given back
 
@@ -62,10 +62,12 @@ class WindowDataset(Dataset[TeamBatch]):
         self.ends: NDArray[np.bool_] = stream.ends[chosen]
         self.rewards: NDArray[np.float32] = stream.rewards[chosen]
         self.bounds = episode_bounds(self.ends)
-        self._numbers = self._side_by_side(4 + stream.n_agents)
-        for column, values in enumerate((self.rewards, stream.terminals[chosen], stream.truncations[chosen])):
-            self._numbers[:, column] = read_only(values)
-        self._numbers[:, REWARD] *= reward_scale
+        returns = np.repeat(episode_returns(self.rewards, self.bounds), episode_lengths(self.bounds))
+        self._numbers = self._side_by_side(CREDITS.start + stream.n_agents)
+        self._numbers[:, REWARD], self._numbers[:, RETURN] = read_only(self.rewards), torch.from_numpy(returns)
+        self._numbers[:, TERMINAL] = read_only(stream.terminals[chosen])
+        self._numbers[:, TRUNCATION] = read_only(stream.truncations[chosen])
+        self._numbers[:, REWARD : RETURN + 1] *= reward_scale
         self._steps = None if steps is None else torch.from_numpy(steps)
         self._last = torch.from_numpy(last_rows(self.bounds))
         self._obs = read_only(stream.obs)
@@ -124,6 +126,7 @@ class WindowDataset(Dataset[TeamBatch]):
             state=obs.flatten(2) if self._state is None else gather(self._state),
             actions=gather(self._actions),
             rewards=numbers[..., REWARD],
+            returns=numbers[..., RETURN],
             terminals=numbers[..., TERMINAL] > 0,
             truncations=numbers[..., TRUNCATION] > 0,
             legal_actions=self._legal_actions.expand(*rows.shape, -1, -1)

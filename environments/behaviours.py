@@ -11,9 +11,11 @@ A behaviour decides for all copies and agents at once, from what the copies show
     noise    every agent, with probability .1, takes any        Gaussian, .15 on the five action components
              legal action
 
-``precise``, in simple_spread, is ``good`` without noise. ``uniform`` takes any legal action, in every scenario.
-``learned-<stage>`` is a team that learned online (:mod:`environments.learned`), in the scenarios whose weights come
-with the project. Which behaviours make up a dataset is said by :func:`recipe`.
+In the landmark diagnostic, ``good`` goes to one of the six assignments, each as often as the others, and ``weak`` to
+landmarks that each agent draws for itself; Gaussian noise, .05. ``precise``, in simple_spread, is ``good`` without
+noise. ``uniform`` takes any legal action, in every scenario. ``learned-<stage>`` is a team that learned online
+(:mod:`environments.learned`), in the scenarios whose weights come with the project. Which behaviours make up a dataset
+is said by :func:`recipe`.
 """
 
 import functools
@@ -81,6 +83,7 @@ _RECIPES = {
         **_learned(250),
     },
     "matrix/xor": {"Mixed": Recipe(4000, {"uniform": 1.0})},
+    "matrix/landmarks": {"Mixed": Recipe(4000, {"good": 0.3, "weak": 0.7})},
 }
 
 
@@ -341,6 +344,36 @@ class SpreadScript:
         return (2.0 * components - 1.0).astype(np.float32)
 
 
+class LandmarkScript:
+    """Agents of the landmark diagnostic that jump to landmarks, with noise.
+
+    Whoever looks at one agent alone cannot tell the two kinds apart: it goes to each landmark equally often.
+
+    Args:
+        agree: The team draws one of its assignments to the landmarks, all equally likely; otherwise every agent draws
+            a landmark for itself, and three agents meet all three in 2 of 9 episodes.
+        noise: Standard deviation of each coordinate.
+    """
+
+    def __init__(self, agree: bool, noise: float = 0.05) -> None:
+        self.agree, self.noise = agree, noise
+
+    def reset(self, n_envs: int) -> None:
+        """Nothing to forget."""
+
+    def act(self, shown: VectorStep, generator: np.random.Generator) -> NDArray[np.float32]:
+        """Points for all copies, (E, N, 2)."""
+        n_envs, n_agents = shown.obs.shape[:2]
+        if self.agree:
+            target = generator.random((n_envs, n_agents)).argsort(axis=1)
+        else:
+            target = generator.integers(n_agents, size=(n_envs, n_agents))
+        landmarks = shown.obs.reshape(n_envs, n_agents, n_agents, 2)
+        points = np.take_along_axis(landmarks, target[..., None, None], axis=2)[:, :, 0]
+        noisy = points + self.noise * generator.standard_normal(points.shape)
+        return np.clip(noisy, -1.0, 1.0).astype(np.float32)
+
+
 def best_assignment(costs: Array) -> NDArray[np.int64]:
     """Who goes where, so that the sum of the costs is the smallest: all permutations are tried, which is quick for few.
 
@@ -366,5 +399,9 @@ _BEHAVIOURS: dict[str, dict[str, Callable[[str], Behaviour]]] = {
         "precise": lambda _: SpreadScript(assign=True, gain=7.0, noise=0.0),
         "good": lambda _: SpreadScript(assign=True, gain=7.0),
         "weak": lambda _: SpreadScript(assign=False, gain=3.5),
+    },
+    "matrix/landmarks": {
+        "good": lambda _: LandmarkScript(agree=True),
+        "weak": lambda _: LandmarkScript(agree=False),
     },
 }

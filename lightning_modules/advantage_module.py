@@ -1,7 +1,7 @@
 """Algorithms in stages: pretrain a global critic, label the data with its advantages, then clone conditionally.
 
-VGM2P and its weighted-cloning baseline differ only in how the policy's stage uses the advantages, so that a comparison
-between them holds the critic fixed. This is the one class between ``OfflineModule`` and an algorithm.
+VGM2P, CFGRL and weighted cloning (AWR) differ only in how the policy's stage uses the advantages, so that a comparison
+between them holds the critic fixed.
 """
 
 from __future__ import annotations

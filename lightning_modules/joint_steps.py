@@ -1,4 +1,4 @@
-"""Windows without their order: the recorded joint steps that a policy learns from."""
+"""What of a batch an update learns from: recorded joint steps, without their order, or some of the windows."""
 
 from __future__ import annotations
 
@@ -62,6 +62,23 @@ def joint_steps(batch: TeamBatch, most: int | None = None, generator: torch.Gene
 
     fields = {name: _pick(getattr(batch, name), position) for name in JointSteps._fields[:-2]}
     return JointSteps(**fields, windows=batch.obs, position=position)
+
+
+def some_windows(batch: TeamBatch, most: int | None, generator: torch.Generator) -> TeamBatch:
+    """A batch, or a random part of its windows.
+
+    Args:
+        batch: B windows.
+        most: Keep at most this many, drawn uniformly without replacement; None keeps all, in order.
+        generator: Randomness of the draw.
+
+    Returns:
+        At most B windows.
+    """
+    if most is None or most >= len(batch.obs):
+        return batch
+    order = torch.randperm(len(batch.obs), generator=generator, device=batch.obs.device)
+    return TeamBatch._make(field[order[:most]] for field in batch)
 
 
 def _pick(field: Tensor, position: Tensor) -> Tensor:

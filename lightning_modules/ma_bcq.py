@@ -11,6 +11,7 @@ from torch import Tensor
 from datamodules.batch import TeamBatch
 from lightning_modules.base import OfflineModule, TargetPair, require
 from lightning_modules.candidate_learning import CandidateLearning, CandidateMixer
+from lightning_modules.joint_steps import some_windows
 from lightning_modules.losses.cloning import choice_cloning_error
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import td_mask
@@ -131,7 +132,7 @@ class MABCQ(OfflineModule):
     def losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """See the class."""
         if isinstance(self.learner, CandidateLearning):
-            return self.learner.losses(self._some_windows(batch, generator), generator)
+            return self.learner.losses(some_windows(batch, self.windows_per_update, generator), generator)
         logits = self.head(batch.obs)
         cloning = choice_cloning_error(logits[:, :-1], batch.actions[:, :-1], batch.legal_actions[:, :-1])
         utilities = self._constrained(self.learner.utilities(batch), logits)
@@ -139,12 +140,6 @@ class MABCQ(OfflineModule):
             "q": self.learner.td_loss(batch, utilities),
             "behaviour": masked_mean(cloning, batch.valid[:, :-1, None]),
         }
-
-    def _some_windows(self, batch: TeamBatch, generator: torch.Generator) -> TeamBatch:
-        if self.windows_per_update is None or self.windows_per_update >= len(batch.obs):
-            return batch
-        order = torch.randperm(len(batch.obs), generator=generator, device=batch.obs.device)
-        return TeamBatch._make(field[order[: self.windows_per_update]] for field in batch)
 
     def _constrained(self, utilities: Utilities, logits: Tensor) -> Utilities:
         """Utilities whose greedy choice is one that the behaviour makes often enough."""

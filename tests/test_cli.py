@@ -295,7 +295,7 @@ def test_print_config_shows_defaults_and_runs_nothing(here: Path, small: Path, c
     assert left.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     for shown, cls, name in (
-        (printed["model"], VGM2P, "min_time"),
+        (printed["model"], VGM2P, "flow_ratio"),
         (printed["data"], OfflineDataModule, "validation_fraction"),
     ):
         assert shown["init_args"][name] == inspect.signature(cls).parameters[name].default

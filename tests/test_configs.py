@@ -21,7 +21,7 @@ from vgm2p_cli import main
 CONFIGS = Path(__file__).parent.parent / "configs"
 BENCHMARKS = sorted(CONFIGS.glob("*.yaml"))
 MODELS = sorted((CONFIGS / "model").glob("*.yaml"))
-STAGED = {"awr", "vgm2p"}  # start from a global critic
+STAGED = {"awr", "cfgrl", "vgm2p"}  # start from a global critic
 CONTINUOUS_ONLY = {"omar"}
 CONTINUOUS = {"mpe", "mamujoco"}
 #: What each benchmark's rollouts play, where that can be installed from an index.

@@ -148,7 +148,7 @@ def test_the_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_is_wrapped_or_cut_when_piped(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = run("list", capsys).splitlines()[1:]
-    assert len(rows) == 84 + 38 + 9
+    assert len(rows) == 84 + 39 + 9
     assert all(len(row.split()) >= 14 and "…" not in row and row == row.rstrip() for row in rows)
     assert sum(row.startswith("og_marl/smac_v1/3s5z_vs_3s6z ") for row in rows) == 3
     assert any(row.split()[:4] == ["og_marl/flatland/20_trains", "-", "-", "-"] for row in rows)
@@ -172,7 +172,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(here: Path, monkey
 def test_csv_and_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = run("list --format csv", capsys)
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert len(rows) == 84 + 38 + 9
+    assert len(rows) == 84 + 39 + 9
     good = next(row for row in rows if (row["source"], row["scenario"], row["quality"]) == ("og_marl", "3m", "Good"))
     assert (good["steps"], good["file"], good["here"]) == ("996366", "core/smac_v1/3m.zip", "False")
     assert float(good["return_mean"]) == pytest.approx(16.4887, abs=1e-4)

@@ -14,9 +14,11 @@ PACKAGES = (
     "lightning_modules",
     "callbacks",
     "analysis",
+    "grid",
     "online",
     "data_cli",
     "record_cli",
+    "benchmark_cli",
     "vgm2p_cli",
 )
 MODULES = sorted(
@@ -32,6 +34,15 @@ FOUNDATION = (
     "q_learning",
     "actor_critic",
     "candidate_learning",
+    "local_value_learning",
+    "flow_distillation",
+    "flow_regression",
+    "flow_cloning",
+    "conditional_cloning",
+    "trajectory_diffusion",
+    "planning_module",
+    "climbing_diffusion",
+    "denoising",
 )
 # Module (the first pattern that fits) -> what of ours it may import.
 OURS: dict[str, tuple[str, ...]] = {
@@ -41,7 +52,8 @@ OURS: dict[str, tuple[str, ...]] = {
     "environments*": ("environments*",),
     "lightning_modules.flows*": ("lightning_modules.flows*",),
     "lightning_modules.losses*": ("lightning_modules.losses*",),
-    "lightning_modules.networks.policies": ("lightning_modules.networks*", "lightning_modules.flows*"),
+    "lightning_modules.networks.*_policies": ("lightning_modules.networks*", "lightning_modules.flows*"),
+    "lightning_modules.networks.denoiser": ("lightning_modules.networks*", "lightning_modules.flows*"),
     "lightning_modules.networks*": ("lightning_modules.networks*",),
     "lightning_modules": ("lightning_modules.*",),
     "lightning_modules.*": (
@@ -55,15 +67,23 @@ OURS: dict[str, tuple[str, ...]] = {
         *(f"lightning_modules.{part}" for part in (*FOUNDATION, "losses*", "networks.policies")),
     ),
     "analysis*": ("analysis*",),
+    "grid*": (
+        "grid*",
+        "analysis.main_policy",
+        "callbacks.run_directory",
+        "datamodules.catalogue",
+        "datamodules.vaults",
+    ),
     "online.figures": ("online*", "environments*", "datamodules*"),
     "online*": ("online*", "environments*"),
     "data_cli": ("*",),
     "record_cli": ("*",),
+    "benchmark_cli": ("*",),
     "vgm2p_cli": ("*",),
 }
 # Package of somebody else -> the only modules of ours that may import it.
 THEIRS: dict[str, tuple[str, ...]] = {
-    "torch": ("lightning_modules*", "datamodules*", "callbacks*", "online*", "record_cli", "vgm2p_cli"),
+    "torch": ("lightning_modules*", "datamodules*", "callbacks*", "grid*", "online*", "record_cli", "vgm2p_cli"),
     "lightning": ("lightning_modules.*", "datamodules*", "callbacks*", "vgm2p_cli"),
     "jax": ("environments*",),
     "jaxmarl": ("environments*",),
@@ -74,7 +94,7 @@ THEIRS: dict[str, tuple[str, ...]] = {
     "huggingface_hub": ("datamodules.download",),
     "safetensors": ("environments.learned",),
     "torchmetrics": ("callbacks*",),
-    "wandb": ("callbacks*",),
+    "wandb": ("callbacks*", "analysis.wandb_runs"),
     "PIL": ("environments.drawing",),
     "av": ("callbacks.videos",),
     "pandas": ("analysis*",),

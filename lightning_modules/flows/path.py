@@ -105,6 +105,30 @@ def sample_times(
     return FlowTimes(torch.where(average.unsqueeze(-1), earlier, t), t, average)
 
 
+def sample_instants(
+    shape: Sequence[int], min_time: float, generator: torch.Generator | None, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Draws the times of a plain flow matching update, uniform on [min_time, 1].
+
+    Not ``sample_times`` with r = t on all rows: there t is the later of two draws.
+
+    Args:
+        shape: Leading shape (…) of the batch.
+        min_time: Smallest t, in [0, 1); keep it above 0 where something is divided by t.
+        generator: Source of randomness, on ``device``.
+        device: Where the times are made.
+
+    Returns:
+        t, shape (…, 1).
+
+    Raises:
+        ValueError: If ``min_time`` is out of range.
+    """
+    if not 0 <= min_time < 1:
+        raise ValueError(f"min_time must be in [0, 1), got {min_time}; a usual value is 0.05")
+    return min_time + (1 - min_time) * torch.rand((*shape, 1), generator=generator, device=device)
+
+
 def _draw(
     shape: tuple[int, ...],
     distribution: TimeDistribution,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.flows import guidance, meanflow
 from lightning_modules.networks.actions import decode_actions, mask_illegal
 from lightning_modules.networks.critics import LocalActionValue
 from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP
-from lightning_modules.networks.noise import Noise, standard_normal, team_noise
-from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
+from lightning_modules.networks.noise import standard_normal
 
 
 class Policy(Protocol):
@@ -206,78 +204,3 @@ class GreedyPolicy:
 def sampled_and_mode(head: ActionHead) -> dict[str, HeadPolicy]:
     """The two ways in which a cloned head acts, by the names of their rows in the table of an evaluation."""
     return {"policy, sampled": HeadPolicy(head), "policy, mode": HeadPolicy(head, sample=False)}
-
-
-@dataclass(frozen=True)
-class FlowPolicy:
-    """Draws actions from a conditional MeanFlow: x = z - u(z, 0, 1 | o, i, c, w), one network call by default.
-
-    Attributes:
-        network: Average velocity; its EMA copy acts.
-        condition: (value, known) shown to the network: (1, 1) asks for good actions, (0, 0) clones the data.
-        guidance_scale: w. 1 samples the conditional model, larger moves further from the data towards what set good
-            actions apart. Ignored under the null condition.
-        placement: Where guidance happens: ``input`` gives w to the network; ``train`` has it built in; ``test``
-            combines a conditional and an unconditional call.
-        noise: ``normal`` draws z from N(0, I); ``zero`` starts from 0 and is deterministic.
-        shared_noise: All agents of a team use the same z: a common seed, not communication.
-        steps: Network steps from t = 1 to t = 0.
-    """
-
-    network: VelocityNetwork
-    condition: tuple[float, float] = (1.0, 1.0)
-    guidance_scale: float = 1.0
-    placement: Literal["train", "input", "test"] = "input"
-    noise: Noise = "normal"
-    shared_noise: bool = False
-    steps: int = 1
-
-    @property
-    def network_calls(self) -> int:
-        """Forward passes per decision."""
-        return self.steps * (2 if self._guided_at_test else 1)
-
-    @property
-    def _guided_at_test(self) -> bool:
-        return self.placement == "test" and self.condition != (0.0, 0.0) and self.guidance_scale != 1.0
-
-    def unconditional(self) -> FlowPolicy:
-        """The same network under the null condition: behaviour cloning."""
-        return replace(self, condition=(0.0, 0.0), guidance_scale=1.0)
-
-    def initial_state(self, n_envs: int) -> Tensor | None:
-        """The encoder's memory, if it has one."""
-        return self.network.encoder.initial_memory(n_envs)
-
-    def act(
-        self, obs: Tensor, legal_actions: Tensor, state: Tensor | None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """See ``Policy.act``; all agents of all copies go through the network together."""
-        features, state = self.network.encoder.step(obs, state)
-        context = self._context(features.flatten(0, -2), legal_actions)
-        shape = (*obs.shape[:-1], self.network.action_dim)
-        noise = self._draw_noise(shape, obs, generator).flatten(0, -2)
-
-        def velocity(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
-            if not self._guided_at_test:
-                return self.network(z, r, t, context)  # type: ignore[no-any-return]
-            plain = self.network(z, r, t, context.unconditional())
-            return guidance.guide(plain, self.network(z, r, t, context), self.guidance_scale)
-
-        vectors = meanflow.sample(velocity, noise, self.steps).view(shape)
-        return decode_actions(vectors, legal_actions, self.network.discrete), state
-
-    def _context(self, features: Tensor, legal_actions: Tensor) -> FlowContext:
-        value, known = self.condition
-        scale = self.guidance_scale if self.placement == "input" and known else 1.0
-        return FlowContext(
-            obs=features,
-            condition=features.new_tensor([value, known]).expand(len(features), 2),
-            scale=features.new_full((len(features), 1), scale),
-            legal_actions=legal_actions.flatten(0, -2),
-        )
-
-    def _draw_noise(self, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-        if self.noise == "zero":
-            return like.new_zeros(shape)
-        return team_noise(shape, like, self.shared_noise, generator)

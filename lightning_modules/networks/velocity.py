@@ -83,7 +83,7 @@ class VelocityNetwork(nn.Module):
     network predicts u itself.
 
     The encoder is part of the network but not of ``forward``: a row's features are computed once, however often the
-    flow is evaluated.
+    flow is evaluated. Entries that only pad a continuous action are not seen, and their velocity is 0.
 
     Args:
         n_agents: Number of agents N.
@@ -119,24 +119,31 @@ class VelocityNetwork(nn.Module):
 
     def forward(self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext) -> Tensor:
         """Average velocity u between r and t; z is (R, A), r and t are (R, 1), the result (R, A)."""
+        z = self._counted(z, context)
         head: Tensor = self.mlp(self._inputs(z, r, t, context))
-        return self._velocity(head, z, t, context)
+        return self._counted(self._velocity(head, z, t, context), context)
 
     def forward_with_trace(self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext) -> tuple[Tensor, FlowTrace]:
         """As ``forward``, and what ``derivative`` needs to know about these points."""
+        z = self._counted(z, context)
         head, blocks = self.mlp.forward_with_trace(self._inputs(z, r, t, context))
         endpoint = head if self.output == "velocity" else self._endpoint(head, context.legal_actions)
-        velocity = head if self.output == "velocity" else (z - endpoint) / t
+        velocity = self._counted(head if self.output == "velocity" else (z - endpoint) / t, context)
         return velocity, FlowTrace(z, r, t, context, velocity.detach(), endpoint.detach(), blocks)
 
     @torch.no_grad()
     def derivative(self, trace: FlowTrace, tangent: Tensor) -> Tensor:
         """Du = (tangent · ∇z) u + ∂u/∂t at fixed r, (R, A), at the points of a trace; no gradients."""
+        tangent = self._counted(tangent, trace.context)
         slope = self.mlp.tangent(trace.blocks, self._input_tangent(trace.r, trace.t, tangent))
         if self.output == "velocity":
-            return slope
+            return self._counted(slope, trace.context)
         endpoint_slope = self._endpoint_slope(trace.endpoint, slope, trace.context.legal_actions)
-        return (tangent - endpoint_slope - trace.velocity) / trace.t
+        return self._counted((tangent - endpoint_slope - trace.velocity) / trace.t, trace.context)
+
+    def _counted(self, vectors: Tensor, context: FlowContext) -> Tensor:
+        """Vectors (R, A) with 0 where an entry only pads the action; all entries of a choice count."""
+        return vectors if self.discrete else vectors.masked_fill(~context.legal_actions, 0.0)
 
     def _inputs(self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext) -> Tensor:
         guidance = 1.0 - 1.0 / context.scale  # 0 without guidance, towards 1 as w grows

@@ -13,6 +13,7 @@ def test_axes_and_types_are_the_documented_ones() -> None:
         "state": (5, 3, 5),
         "actions": (5, 3, 2),
         "rewards": (5, 3),
+        "returns": (5, 3),
         "terminals": (5, 3),
         "truncations": (5, 3),
         "legal_actions": (5, 3, 2, 3),
@@ -22,7 +23,8 @@ def test_axes_and_types_are_the_documented_ones() -> None:
     }
     types = {name: value.dtype for name, value in batch._asdict().items()}
     assert types["actions"] == torch.int64
-    assert {types[name] for name in ("obs", "state", "rewards", "advantages", "credits")} == {torch.float32}
+    floats = ("obs", "state", "rewards", "returns", "advantages", "credits")
+    assert {types[name] for name in floats} == {torch.float32}
     assert {types[name] for name in ("terminals", "truncations", "legal_actions", "valid")} == {torch.bool}
 
 

@@ -66,7 +66,7 @@ def test_embedded_datasets_are_named_after_the_scenario_they_are_recorded_in() -
     assert [scenario_of(name) for name in EMBEDDED_DATASETS] == [name.partition("/")[2] for name in EMBEDDED_DATASETS]
 
 
-@pytest.mark.parametrize("scenario", ["matrix/xor", "mpe/simple_spread", "mamujoco/2halfcheetah"])
+@pytest.mark.parametrize("scenario", ["matrix/xor", "matrix/landmarks", "mpe/simple_spread", "mamujoco/2halfcheetah"])
 def test_embedded_datasets_are_discrete_where_their_environments_are(scenario: str) -> None:
     for family, package in (("mpe", "mpe2"), ("mamujoco", "gymnasium_robotics")):
         if scenario.startswith(family):

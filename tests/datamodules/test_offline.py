@@ -168,6 +168,29 @@ def test_scaling_is_fitted_on_the_training_split(data: OfflineDataModule) -> Non
     np.testing.assert_allclose(data.state_scaling.std, data.stream.state[rows].std(axis=0), rtol=1e-5)
 
 
+def test_changes_are_measured_within_training_episodes(data: OfflineDataModule) -> None:
+    obs, ends, rows = data.stream.obs, data.ends, data.train_rows
+    steps = [obs[k + 1] - obs[k] for k in range(len(obs) - 1) if rows[k] and not ends[k]]
+    changes = np.concatenate(steps)
+    np.testing.assert_allclose(data.change_scaling.mean, changes.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(data.change_scaling.std, changes.std(axis=0), rtol=1e-5)
+
+
+def test_nothing_changes_in_episodes_of_a_single_step(tmp_path: Path) -> None:
+    write_vault(tmp_path, DATASET, "Mixed", make_leaves((1, 1, 1, 1)))
+    scaling = OfflineDataModule(DATASET, root=tmp_path).change_scaling
+    assert scaling.mean.tolist() == [0.0] * 4 and scaling.std.tolist() == [1.0] * 4
+
+
+def test_the_range_of_returns_is_that_of_the_training_split(root: Path) -> None:
+    data = OfflineDataModule(DATASET, root=root, validation_fraction=0.5, reward_scale=-2.0)
+    loader = data.all_batches(30)
+    returns = next(iter(loader)).returns[:, 0][torch.from_numpy(data.train_rows)]
+    assert data.return_range == pytest.approx((float(returns.min()), float(returns.max())), rel=1e-6)
+    every = -2.0 * data.episode_returns
+    assert data.return_range != pytest.approx((every.min(), every.max()), rel=1e-6)  # held-out episodes are left out
+
+
 class Counter(pl.LightningModule):
     """Counts the steps it is shown."""
 

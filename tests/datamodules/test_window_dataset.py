@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ def test_every_field_of_a_window_by_value() -> None:
     batch = WindowDataset(make_stream((4, 3), terminal=False), window=2, reward_scale=10.0)[torch.tensor([2, 3, 6])]
     rows = torch.tensor([[2, 3], [3, 3], [6, 6]])
     assert batch.rewards.tolist() == (rows * 10.0).tolist()
+    assert batch.returns.tolist() == [[60.0, 60.0], [60.0, 60.0], [150.0, 150.0]]  # 0 + 1 + 2 + 3 and 4 + 5 + 6
     assert (batch.obs == rows[:, :, None, None]).all()
     assert (batch.state == rows[:, :, None]).all()
     assert (batch.actions == rows[:, :, None] % 3).all()
@@ -22,6 +24,12 @@ def test_every_field_of_a_window_by_value() -> None:
         for t in range(2):
             illegal = (rows[b, t] + 1) % 3
             assert batch.legal_actions[b, t, 0].tolist() == [a != illegal for a in range(3)]
+
+
+def test_returns_are_those_of_the_chosen_episodes() -> None:
+    chosen = np.array([False, True, True])
+    dataset = WindowDataset(make_stream((2, 3, 1)), window=3, reward_scale=0.5, episodes=chosen)
+    assert dataset[torch.tensor([0, 2, 3])].returns.tolist() == [[4.5] * 3, [4.5] * 3, [2.5] * 3]
 
 
 def test_everything_is_legal_where_actions_are_continuous() -> None:

@@ -5,6 +5,7 @@ from scipy.optimize import linear_sum_assignment
 from environments.behaviours import (
     _BEHAVIOURS,
     _RECIPES,
+    LandmarkScript,
     SmaxScript,
     SpreadScript,
     Uniform,
@@ -176,6 +177,27 @@ def test_the_precise_script_has_no_noise():
     precise = make_behaviour("mpe/simple_spread", "precise")
     first, second = (precise.act(shown, np.random.default_rng(seed)) for seed in (0, 1))
     assert np.array_equal(first, second)
+
+
+def test_landmark_teams_agree_or_do_not():
+    env = make_vector_env("matrix/landmarks", 4000)
+    places = env.reset(range(4000)).state.reshape(-1, 3, 2)
+    shown = env.reset(range(4000))
+    for agree, success in ((True, 1.0), (False, 2 / 9)):
+        points = LandmarkScript(agree, noise=0.0).act(shown, np.random.default_rng(0))
+        target = np.linalg.norm(points[:, :, None] - places[:, None], axis=-1).argmin(axis=2)  # (E, N)
+        np.testing.assert_allclose(points, np.take_along_axis(places, target[..., None], axis=1), atol=1e-6)
+        together = np.mean([len(set(row)) == 3 for row in target.tolist()])
+        assert together == pytest.approx(success, abs=0.03)
+        joint = np.bincount(target @ [9, 3, 1], minlength=27) / 4000
+        modes = joint[joint > 0]
+        assert len(modes) == (6 if agree else 27)
+        np.testing.assert_allclose(modes, 1 / len(modes), atol=0.025)
+        for agent in range(3):  # alone, nobody shows which kind of team it is
+            np.testing.assert_allclose(np.bincount(target[:, agent]) / 4000, 1 / 3, atol=0.03)
+    noisy = make_behaviour("matrix/landmarks", "good").act(shown, np.random.default_rng(0))
+    calm = LandmarkScript(agree=True, noise=0.0).act(shown, np.random.default_rng(0))
+    assert (noisy - calm).std() == pytest.approx(0.05, rel=0.02)
 
 
 def test_uniform_continuous_actions():

@@ -11,11 +11,22 @@ from tests.lightning_modules.batches import (
     make_awr,
     make_bc,
     make_cfcql,
+    make_cfgrl,
+    make_diffusion_bc,
+    make_diffusion_ql,
+    make_dof_policy,
+    make_dof_trajectory,
+    make_flow_bc,
+    make_fql,
     make_icq,
     make_iql,
     make_mabcq,
+    make_mac_flow,
     make_macql,
+    make_madiff,
     make_matd3bc,
+    make_meanflow_bc,
+    make_om2p,
     make_omar,
     make_omiga,
     make_vgm2p,
@@ -45,7 +56,15 @@ CONSTRAINED_MOVES = {
     "policy": {"learner.perturbation"},
 }
 ICQ_MOVES = {**HEAD_MOVES, "q": {"q.encoder", "q.mlp", "mixer.weight"}}
+DISTILLED_MOVES = {
+    "q": {"values.critic"},
+    "teacher": {"distillation.teacher"},
+    "policy": {"distillation.actor"},
+}
+PLANNING_MOVES = {"trajectory": {"model.denoiser"}, "inverse": {"model.inverse"}}
+MEAN_FLOW_MOVES = {"q": {"values.critic"}, "policy": {"actor.velocity"}}
 FLOW_MOVES = {"policy": {"velocity.encoder", "velocity.mlp"}}
+DENOISER_MOVES = {"policy": {"denoiser.encoder", "denoiser.mlp"}}
 
 
 @dataclass(frozen=True)
@@ -87,6 +106,16 @@ def awr(**options: Any) -> Case:
     return in_stages(make_awr, HEAD_MOVES, **options)
 
 
+def cloned(build: Callable[..., OfflineModule], **options: Any) -> Case:
+    """FlowBC or MeanFlowBC with options."""
+    return Case(build, {Stage.POLICY: FLOW_MOVES}, options)
+
+
+def cfgrl(**options: Any) -> Case:
+    """CFGRL with options."""
+    return in_stages(make_cfgrl, FLOW_MOVES, **options)
+
+
 def vgm2p(**options: Any) -> Case:
     """VGM2P with options."""
     return in_stages(make_vgm2p, FLOW_MOVES, **options)
@@ -106,6 +135,37 @@ def actors(build: Callable[..., OfflineModule], kinds: tuple[bool, ...] = BOTH, 
 def mabcq(**options: Any) -> Case:
     """MABCQ with options."""
     return Case(make_mabcq, {Stage.POLICY: CONSTRAINED_MOVES}, options)
+
+
+def distilled(build: Callable[..., OfflineModule], **options: Any) -> Case:
+    """FQL or MACFlow with options."""
+    return Case(build, {Stage.POLICY: DISTILLED_MOVES}, options)
+
+
+def planner(build: Callable[..., OfflineModule], **options: Any) -> Case:
+    """MADiff or DoFTrajectory with options."""
+    return Case(build, {Stage.POLICY: PLANNING_MOVES}, options)
+
+
+def dof_policy(**options: Any) -> Case:
+    """DoFPolicy with options."""
+    moves = {"policy": {*DENOISER_MOVES["policy"], "denoiser.factors"}, "q": {"values.critic"}}
+    return Case(make_dof_policy, {Stage.POLICY: moves}, options)
+
+
+def om2p(kinds: tuple[bool, ...] = BOTH, **options: Any) -> Case:
+    """OM2P with options; its published form is for continuous actions."""
+    return Case(make_om2p, {Stage.POLICY: MEAN_FLOW_MOVES}, options, kinds, "OM2P as published")
+
+
+def diffusion_bc(**options: Any) -> Case:
+    """DiffusionBC with options."""
+    return Case(make_diffusion_bc, {Stage.POLICY: DENOISER_MOVES}, options)
+
+
+def diffusion_ql(**options: Any) -> Case:
+    """DiffusionQL with options."""
+    return Case(make_diffusion_ql, {Stage.POLICY: {**DENOISER_MOVES, "q": {"values.critic"}}}, options)
 
 
 ALGORITHMS: dict[str, Case] = {
@@ -151,6 +211,40 @@ ALGORITHMS: dict[str, Case] = {
     "OMAR": actors(make_omar, (False,)),
     "OMAR, elites": actors(make_omar, (False,), search_elites=2, proposal_steps=None, trace_decay=0.5),
     "OMAR, gru": actors(make_omar, (False,), encoder="gru", memory_dim=6),
+    "FQL": distilled(make_fql),
+    "FQL, straight through": distilled(make_fql, discrete_q="straight_through", aggregate="min", shared_noise=True),
+    "FQL, gru": distilled(make_fql, encoder="gru", memory_dim=6),
+    "MACFlow": distilled(make_mac_flow),
+    "MACFlow, local": distilled(make_mac_flow, teacher="local", discrete_q="original", noise="zero"),
+    "MACFlow, gru": distilled(make_mac_flow, encoder="gru", memory_dim=6, shared_noise=True),
+    "OM2P": om2p(),
+    "OM2P, published": om2p((False,), identity="published", search_weight=0.5),
+    "OM2P, endpoint": om2p(output="endpoint", shared_noise=True, time_distribution="logit_normal"),
+    "OM2P, gru": om2p(encoder="gru", memory_dim=6, discrete_q="straight_through", derivative="zero"),
+    "FlowBC": cloned(make_flow_bc),
+    "FlowBC, velocity": cloned(make_flow_bc, output="velocity", shared_noise=True),
+    "FlowBC, gru": cloned(make_flow_bc, encoder="gru", memory_dim=6),
+    "MeanFlowBC": cloned(make_meanflow_bc),
+    "MeanFlowBC, velocity": cloned(make_meanflow_bc, output="velocity", objective="meanflow", shared_noise=True),
+    "MeanFlowBC, gru": cloned(make_meanflow_bc, encoder="gru", memory_dim=6, sampling_steps=2),
+    "CFGRL": cfgrl(),
+    "CFGRL, local": cfgrl(credit="local", output="velocity", label="continuous", shared_noise=True),
+    "CFGRL, gru": cfgrl(credit="local", critic="expectile", encoder="gru", memory_dim=6),
+    "DiffusionBC": diffusion_bc(),
+    "DiffusionBC, ddim": diffusion_bc(sampler="ddim", eta=0.5, sampling_steps=2, schedule="linear", levels=40),
+    "DiffusionBC, gru": diffusion_bc(encoder="gru", memory_dim=6, sampler="dpm_solver", shared_noise=True),
+    "DiffusionQL": diffusion_ql(),
+    "DiffusionQL, one candidate": diffusion_ql(acting_candidates=1, target_candidates=2, trace_decay=0.5, noise="zero"),
+    "DiffusionQL, gru": diffusion_ql(encoder="gru", memory_dim=6, shared_noise=True),
+    "EDP": diffusion_ql(action_approximation=True, sampler="dpm_solver", levels=6, sampling_steps=3),
+    "MADiff": planner(make_madiff),
+    "MADiff, centralised": planner(make_madiff, execution="centralised", history=1, horizon=2, guidance_scale=0.0),
+    "MADiff, shared": planner(make_madiff, shared_noise=True, history=1, horizon=4, schedule="vp", bound=None),
+    "DoFTrajectory": planner(make_dof_trajectory),
+    "DoFTrajectory, concat": planner(make_dof_trajectory, noise="concat", shared_noise=True, guidance_scale=1.0),
+    "DoFPolicy": dof_policy(),
+    "DoFPolicy, w_concat": dof_policy(noise="w_concat", q_gradient=False, acting_candidates=3, sampling_steps=2),
+    "DoFPolicy, gru": dof_policy(encoder="gru", memory_dim=6, shared_noise=True),
     "VGM2P": vgm2p(),
     "VGM2P, local": vgm2p(credit="local"),
     "VGM2P, vdn": vgm2p(critic="expectile", mixer="vdn", advantage_estimate="q"),

@@ -5,7 +5,31 @@ from contextlib import contextmanager
 import torch
 
 from datamodules.batch import TeamBatch
-from lightning_modules import AWAC, AWR, BC, CFCQL, ICQ, IQL, MABCQ, MACQL, MATD3BC, OMAR, OMIGA, VGM2P
+from lightning_modules import (
+    AWAC,
+    AWR,
+    BC,
+    CFCQL,
+    CFGRL,
+    FQL,
+    ICQ,
+    IQL,
+    MABCQ,
+    MACQL,
+    MATD3BC,
+    OM2P,
+    OMAR,
+    OMIGA,
+    VGM2P,
+    DiffusionBC,
+    DiffusionQL,
+    DoFPolicy,
+    DoFTrajectory,
+    FlowBC,
+    MACFlow,
+    MADiff,
+    MeanFlowBC,
+)
 from lightning_modules.networks.targets import polyak_update
 
 N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM = 3, 5, 7, 4
@@ -57,6 +81,7 @@ def random_batch(discrete=True, batch=24, window=3, seed=0, dtype=None):
         "obs": torch.randn(*shape, N_AGENTS, OBS_DIM, generator=source),
         "state": torch.randn(*shape, STATE_DIM, generator=source),
         "rewards": torch.randn(*shape, generator=source),
+        "returns": torch.randn(batch, 1, generator=generator(seed + 2)).expand(shape),
         "advantages": torch.randn(*shape, generator=source),
         "credits": torch.randn(*shape, N_AGENTS, generator=source),
     }
@@ -85,6 +110,7 @@ def one_step_games(joint_actions, counts, advantages, n_actions=2):
         state=torch.zeros(batch, window, 1),
         actions=actions,
         rewards=values,
+        returns=values,
         terminals=first,
         truncations=torch.zeros_like(first),
         legal_actions=torch.ones(batch, window, n_agents, n_actions, dtype=torch.bool),
@@ -140,6 +166,54 @@ def make_omar(discrete=False, **options):
     return OMAR(**{**_actors(discrete), **few, **options})
 
 
+def make_fql(discrete=True, **options):
+    return FQL(**{**_one_step(discrete), "flow_steps": 2, **options})
+
+
+def make_mac_flow(discrete=True, **options):
+    return MACFlow(**{**_one_step(discrete), "flow_steps": 2, **options})
+
+
+def make_om2p(discrete=True, **options):
+    return OM2P(**{**_one_step(discrete), **options})
+
+
+def make_diffusion_bc(discrete=True, **options):
+    few = {"levels": 4, "sampling_steps": None, "steps_per_update": None, "hidden_dims": (8, 8), "learning_rate": 1e-2}
+    return DiffusionBC(**{**DIMS, "discrete": discrete, **few, "ema_rate": 0.1, **options})
+
+
+def make_diffusion_ql(discrete=True, **options):
+    few = {"levels": 2, "acting_candidates": 3, "windows_per_update": None, "steps_per_update": None, "ema_rate": 0.1}
+    return DiffusionQL(**{**_actors(discrete), **few, **options})
+
+
+def make_flow_bc(discrete=True, **options):
+    return FlowBC(**{**_cloning(discrete), "sampling_steps": 2, **options})
+
+
+def make_meanflow_bc(discrete=True, **options):
+    return MeanFlowBC(**{**_cloning(discrete), **options})
+
+
+def make_cfgrl(discrete=True, **options):
+    few = {"label": "sign", "sampling_steps": 2, "condition_dropout": 0.25, "ema_rate": 0.1}
+    return CFGRL(**{**_staged(discrete), **few, **options})
+
+
+def make_madiff(discrete=True, **options):
+    return MADiff(**{**_planning(discrete), **options})
+
+
+def make_dof_trajectory(discrete=True, **options):
+    return DoFTrajectory(**{**_planning(discrete), **options})
+
+
+def make_dof_policy(discrete=True, **options):
+    few = {"levels": 3, "steps_per_update": None, "windows_per_update": None, "ema_rate": 0.1}
+    return DoFPolicy(**{**_actors(discrete), **few, **options})
+
+
 def make_vgm2p(discrete=True, **options):
     defaults = {
         "label": "sign",
@@ -191,6 +265,12 @@ def _staged(discrete):
     }
 
 
+def _cloning(discrete):
+    """Small sizes for flows that clone and nothing else."""
+    small = {"hidden_dims": (8, 8), "learning_rate": 1e-2, "ema_rate": 0.1, "steps_per_update": None}
+    return {**DIMS, "discrete": discrete, **small}
+
+
 def _together(discrete):
     """Small sizes for algorithms that train critic and policy together."""
     return {
@@ -203,6 +283,31 @@ def _together(discrete):
         "hidden_dims": (8, 8),
         "learning_rate": 1e-2,
     }
+
+
+def _planning(discrete):
+    """Small sizes for algorithms that act by imagining."""
+    return {
+        **DIMS,
+        "discrete": discrete,
+        "standardise": False,
+        "return_range": (-2.0, 3.0),
+        "change_scale": 0.5,
+        "horizon": 3,
+        "levels": 12,
+        "sampling_steps": 3,
+        "windows_per_update": None,
+        "width": 16,
+        "n_blocks": 1,
+        "hidden_dims": (8,),
+        "ema_rate": 0.1,
+        "learning_rate": 1e-2,
+    }
+
+
+def _one_step(discrete):
+    """Small sizes for one-step actors that climb critics of their own."""
+    return {**_actors(discrete), "steps_per_update": None, "normalise_q": False}
 
 
 def _actors(discrete):

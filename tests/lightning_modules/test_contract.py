@@ -12,6 +12,7 @@ from lightning_modules.advantage_module import AdvantageModule, Stage
 from lightning_modules.base import OfflineModule
 from lightning_modules.networks import encoders
 from lightning_modules.networks.actions import append_agent_id
+from lightning_modules.planning_module import PlanningModule
 from tests.lightning_modules.algorithms import ALGORITHMS, REFUSED, SUPPORTED
 from tests.lightning_modules.batches import (
     ACTION_DIM,
@@ -47,8 +48,11 @@ def ready(name, discrete, stage=Stage.POLICY):
         for part, parameter in module.named_parameters():
             if part.endswith("mlp.head.weight"):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator()) * 3)
-    if isinstance(module, VGM2P):
+    if hasattr(module, "acting_velocity"):
         module.acting_velocity.load_state_dict(module.velocity.state_dict())
+    if isinstance(module, PlanningModule):
+        for source, target, _ in module.target_pairs():
+            target.load_state_dict(source.state_dict())
     return module
 
 
@@ -121,7 +125,8 @@ def test_exchanging_agents_exchanges_their_actions(name, discrete, monkeypatch):
         return torch.cat([features, numbered[..., SHUFFLED, features.shape[-1] :]], dim=-1)
 
     module, batch = ready(name, discrete), random_batch(discrete, batch=64)
-    without_chance = {"shared_noise": True, "sample": False}  # what makes a policy treat all agents alike
+    # What makes a policy treat all agents alike
+    without_chance = {"shared_noise": True, "sample": False, "temperature": 0.0}
     known = {key: value for key, value in without_chance.items() if hasattr(module.policy, key)}
     policy = replace(module.policy, **known)
     before = act(policy, batch)

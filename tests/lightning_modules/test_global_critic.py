@@ -110,6 +110,7 @@ def chain(window, terminal=True):
         state=torch.eye(3)[index],
         actions=torch.zeros(*shape, N_AGENTS, dtype=torch.int64),
         rewards=torch.tensor(REWARDS)[index],
+        returns=torch.full(shape, sum(REWARDS)),
         terminals=last if terminal else torch.zeros_like(last),
         truncations=torch.zeros_like(last) if terminal else last,
         legal_actions=torch.ones(*shape, N_AGENTS, ACTION_DIM, dtype=torch.bool),

@@ -110,6 +110,7 @@ def two_steps():
         state=state,
         actions=actions,
         rewards=rewards,
+        returns=(rewards * valid).sum(dim=1, keepdim=True).expand(batch, window),
         terminals=terminals,
         truncations=torch.zeros_like(terminals),
         legal_actions=torch.ones(batch, window, agents, 2, dtype=torch.bool),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from datamodules.batch import TeamBatch
-from lightning_modules.joint_steps import joint_steps
+from lightning_modules.joint_steps import joint_steps, some_windows
 from tests.lightning_modules.batches import generator, random_batch
 
 BATCH, WINDOW, N_AGENTS = 2, 3, 2
@@ -18,6 +18,7 @@ def numbered_batch(valid):
         state=place.unsqueeze(-1) + torch.tensor([0.0, 0.25, 0.75]),
         actions=per_agent,
         rewards=torch.zeros(BATCH, WINDOW),
+        returns=torch.zeros(BATCH, WINDOW),
         terminals=nothing,
         truncations=nothing,
         legal_actions=per_agent.unsqueeze(-1) % torch.tensor([2, 3]) == 0,
@@ -76,3 +77,18 @@ def test_the_draw_comes_from_the_generator():
     batch = random_batch(batch=40)
     first, second, other = (joint_steps(batch, 10, generator(seed)).advantages for seed in (0, 0, 1))
     assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+def test_some_windows_are_drawn_whole_and_without_replacement():
+    batch = random_batch(batch=9)
+    assert some_windows(batch, None, generator()) is batch
+    assert some_windows(batch, 9, generator()) is batch
+    seen = set()
+    for seed in range(20):
+        few = some_windows(batch, 4, generator(seed))
+        places = [int((batch.obs == window).flatten(1).all(dim=1).nonzero()) for window in few.obs]
+        assert len(set(places)) == 4
+        for got, field in zip(few, batch, strict=True):
+            assert torch.equal(got, field[places])
+        seen |= set(places)
+    assert seen == set(range(9))

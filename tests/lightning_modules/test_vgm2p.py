@@ -28,30 +28,6 @@ def float64():
         yield
 
 
-def test_the_quantile_label_calls_its_share_bad():
-    module = make_vgm2p(label="quantile", label_quantile=0.25)
-    signal = torch.arange(1.0, 101.0)[torch.randperm(100, generator=generator())]
-    module.start_policy(signal)
-    values = module.condition_values(signal)
-    assert set(values.tolist()) == {-1.0, 1.0}
-    # The 25th smallest of 100 is the threshold and itself counts as good.
-    assert (values < 0).sum() == 24
-    assert signal[values < 0].max() < signal[values > 0].min()
-
-
-def test_the_sign_label_counts_in_standard_deviations():
-    module = make_vgm2p(label="sign", label_threshold=-0.5)
-    module.start_policy(torch.tensor([-2.0, 0.0, 2.0]))  # deviation 2: the threshold is -1
-    assert module.condition_values(torch.tensor([-1.1, -0.9, 0.0, 3.0])).tolist() == [-1.0, 1.0, 1.0, 1.0]
-
-
-def test_the_continuous_label_is_the_standardised_signal_over_its_range():
-    module = make_vgm2p(label="continuous", executed_condition=1.5)
-    module.start_policy(torch.tensor([-1.0, 1.0, 3.0]))  # mean 1, deviation 2
-    torch.testing.assert_close(module.condition_values(torch.tensor([1.0, 4.0, 90.0])), torch.tensor([0.0, 0.5, 1.0]))
-    assert module.policy.condition == (0.5, 1.0)
-
-
 @pytest.mark.parametrize("discrete", [True, False])
 @pytest.mark.parametrize("placement", ["input", "train", "test"])
 @pytest.mark.parametrize("output", ["endpoint", "velocity"])
@@ -122,7 +98,7 @@ def regression(module, batch):
     r, t, apart = module._draw_times(len(rows.actions), source)
     z = path.interpolate(rows.actions, rows.noise, t)
     _, trace = module.velocity.forward_with_trace(z, r, t, rows.context)
-    target, derivative = module._regression(rows, trace, apart)
+    target, derivative = module.regression.targets(module.velocity, rows, trace, apart)
     return rows, z, r, t, apart, target, derivative
 
 
@@ -190,17 +166,15 @@ def test_the_table_compares_cloning_scales_noise_and_steps():
     assert policies["cloning (null condition)"].condition == (0.0, 0.0)
     assert [policies[f"policy, w = {w}"].guidance_scale for w in (1, 2, 4, 8)] == [1, 2, 4, 8]
     assert policies["policy, zero noise"].noise == "zero"
+    assert policies["policy, shared noise"].shared_noise and not policies["policy, w = 2"].shared_noise
+    assert not make_vgm2p(shared_noise=True).evaluation_policies()["policy, own noise"].shared_noise
     assert policies["policy, 4 steps"].network_calls == 4
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label_quantile": 1.0}, r"label_quantile must be in \(0, 1\), got 1.0"),
-        ({"guidance_scale": -1.0}, "guidance_scale must be at least 0, got -1.0"),
         ({"guidance_maximum": 0.5}, "guidance_maximum must be at least 1"),
-        ({"condition_dropout": 1.0}, "condition_dropout must be in"),
-        ({"min_time": 0.0}, "min_time must be in"),
         ({"one_step_share": 1.5}, "one_step_share must be in"),
         ({"sampling_steps": 0}, "sampling_steps must be at least 1"),
         ({"critic": "value", "advantage_estimate": "q"}, "advantage_estimate must be 'return' with critic 'value'"),

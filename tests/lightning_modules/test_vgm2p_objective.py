@@ -94,15 +94,15 @@ def reference_loss(module, steps, draws):
     z = (1 - t) * draws["x"] + t * draws["noise"]
     with torch.no_grad():
         velocity, own = guided_velocity(module, context, guided, draws)
-        tangent = velocity if module.objective == "meanflow" else own
+        tangent = velocity if module.regression.objective == "meanflow" else own
         directions = (tangent, torch.zeros_like(r), torch.ones_like(t))
         _, derivative = torch.func.jvp(lambda *point: module.velocity(*point, context), (z, r, t), directions)
         target = velocity - (t - r) * derivative
     error = module.velocity(z, r, t, context) - target
-    if module.output == "endpoint":
+    if module.velocity.output == "endpoint":
         error = t * error
     squared = error.square().sum(dim=-1)
-    weight = (squared.detach() + EPSILON) ** -module.adaptive_exponent
+    weight = (squared.detach() + EPSILON) ** -module.regression.adaptive_exponent
     return (weight * squared).mean(), guided
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lightning_modules.flows.path import interpolate, path_velocity, sample_times
+from lightning_modules.flows.path import interpolate, path_velocity, sample_instants, sample_times
 
 N_ROWS = 200_000
 
@@ -101,6 +101,16 @@ def test_refuses_an_impossible_share(flow_ratio):
 def test_refuses_an_impossible_smallest_time(min_time):
     with pytest.raises(ValueError, match=r"min_time must be in \[0, 1\), got"):
         sample_times((4,), 0.5, min_time, "uniform", generator())
+    with pytest.raises(ValueError, match=r"min_time must be in \[0, 1\), got"):
+        sample_instants((4,), min_time, generator())
+
+
+def test_instants_are_uniform_above_the_smallest_time():
+    t = sample_instants((N_ROWS,), 0.2, generator())
+    assert t.shape == (N_ROWS, 1) and float(t.min()) >= 0.2 and float(t.max()) <= 1
+    shares = torch.histc(t, 8, min=0.2, max=1.0) / N_ROWS
+    assert float((shares - 1 / 8).abs().max()) < 4 * (7 / 64 / N_ROWS) ** 0.5
+    assert torch.equal(t, sample_instants((N_ROWS,), 0.2, generator()))
 
 
 def test_refuses_an_unknown_distribution():

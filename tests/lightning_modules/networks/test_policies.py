@@ -7,27 +7,23 @@ import torch
 from lightning_modules.networks import encoders
 from lightning_modules.networks.actions import append_agent_id
 from lightning_modules.networks.critics import LocalActionValue
-from lightning_modules.networks.policies import ActionHead, FlowPolicy, GreedyPolicy, HeadPolicy
-from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
+from lightning_modules.networks.flow_policies import FlowPolicy
+from lightning_modules.networks.policies import ActionHead, GreedyPolicy, HeadPolicy
 from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise
+from tests.lightning_modules.networks.acting import (
+    ACTION_DIM,
+    ENVS,
+    FREE,
+    N_AGENTS,
+    OBS_DIM,
+    act,
+    calls_of,
+    decided,
+    flow_policy,
+    observations,
+)
 
-ENVS, N_AGENTS, OBS_DIM, ACTION_DIM = 11, 3, 4, 5
 SHUFFLED = [2, 0, 1]
-FREE = torch.ones(ENVS, N_AGENTS, ACTION_DIM, dtype=torch.bool)
-
-
-def decided(network):
-    """Strong preferences that depend on all inputs."""
-    with torch.no_grad():
-        network.mlp.head.weight.mul_(20)
-        network.mlp.head.bias.zero_()
-    return network.double()
-
-
-def flow_policy(discrete=True, output="endpoint", **options):
-    torch.manual_seed(0)
-    network = VelocityNetwork(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (16, 16), output)
-    return FlowPolicy(network=decided(network), **options)
 
 
 def head_policy(discrete=True, sample=True):
@@ -47,29 +43,6 @@ def without_chance(policy, **noise):
     """The policy such that all agents are treated alike."""
     options = {HeadPolicy: {"sample": False}, FlowPolicy: noise, GreedyPolicy: {}}[type(policy)]
     return replace(policy, **options)
-
-
-def observations(seed=0, envs=ENVS):
-    return 2 * normal(envs, N_AGENTS, OBS_DIM, seed=seed)
-
-
-def act(policy, obs=None, legal=None, seed=0):
-    obs = observations() if obs is None else obs
-    legal = torch.ones(*obs.shape[:-1], ACTION_DIM, dtype=torch.bool) if legal is None else legal
-    with torch.no_grad():
-        return policy.act(obs, legal, policy.initial_state(len(obs)), generator(seed))[0]
-
-
-@pytest.fixture
-def calls():
-    """Records what a network is called with."""
-
-    def record(network):
-        seen = []
-        network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
-        return seen
-
-    return record
 
 
 ALL = [lambda: head_policy(True), lambda: head_policy(False), lambda: flow_policy(True), lambda: flow_policy(False)]
@@ -135,16 +108,6 @@ def test_a_head_never_takes_an_illegal_action(sample):
     assert bool(legal.gather(-1, actions.unsqueeze(-1)).all())
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"output": "velocity"}, {"steps": 3}, {"placement": "test"}, {"noise": "zero"}]
-)
-def test_a_flow_never_takes_an_illegal_action(options):
-    legal = random_legal_actions(3000, N_AGENTS, ACTION_DIM)
-    policy = flow_policy(guidance_scale=3.0, **options)
-    actions = act(policy, observations(envs=3000), legal)
-    assert bool(legal.gather(-1, actions.unsqueeze(-1)).all())
-
-
 @pytest.mark.parametrize("output", ["endpoint", "velocity"])
 @pytest.mark.parametrize("placement", ["input", "test"])
 def test_continuous_actions_stay_in_their_box(output, placement):
@@ -159,116 +122,11 @@ def test_padding_without_legal_actions_gives_a_number(make):
     assert bool(((actions >= 0) & (actions < ACTION_DIM)).all())
 
 
-@pytest.mark.parametrize(
-    ("options", "per_decision"),
-    [
-        ({}, 1),
-        ({"placement": "train", "guidance_scale": 4.0}, 1),
-        ({"placement": "input", "guidance_scale": 4.0}, 1),
-        ({"placement": "test", "guidance_scale": 4.0}, 2),
-        ({"placement": "test", "guidance_scale": 1.0}, 1),
-        ({"placement": "test", "guidance_scale": 4.0, "steps": 3}, 6),
-        ({"steps": 5}, 5),
-        ({"noise": "zero", "shared_noise": True}, 1),
-    ],
-)
-def test_calls_of_a_decision(options, per_decision, calls):
-    policy = flow_policy(**options)
-    seen = calls(policy.network)
-    act(policy)
-    assert len(seen) == policy.network_calls == per_decision
-    assert all(len(inputs[0]) == ENVS * N_AGENTS for inputs in seen)  # everybody in every call
-
-
-def test_the_head_is_called_once(calls):
+def test_the_head_is_called_once():
     policy = head_policy()
-    seen = calls(policy.network.mlp)
+    seen = calls_of(policy.network.mlp)
     act(policy)
     assert len(seen) == policy.network_calls == 1
-
-
-def test_cloning_is_never_guided(calls):
-    policy = flow_policy(placement="test", guidance_scale=4.0).unconditional()
-    seen = calls(policy.network)
-    act(policy)
-    assert len(seen) == policy.network_calls == 1
-    assert bool((seen[0][3].condition == 0).all()) and bool((seen[0][3].scale == 1).all())
-    act(replace(flow_policy(guidance_scale=4.0), network=policy.network).unconditional())
-    assert bool((seen[1][3].condition == 0).all()) and bool((seen[1][3].scale == 1).all())
-
-
-@pytest.mark.parametrize(("placement", "scale"), [("input", 4.0), ("train", 1.0)])
-def test_what_the_network_is_asked_for(placement, scale, calls):
-    policy, obs = flow_policy(placement=placement, guidance_scale=4.0, condition=(0.5, 1.0)), observations()
-    legal = random_legal_actions(ENVS, N_AGENTS, ACTION_DIM)
-    seen = calls(policy.network)
-    act(policy, obs, legal)
-    _, r, t, context = seen[0]
-    assert bool((r == 0).all()) and bool((t == 1).all())
-    assert torch.equal(context.condition, torch.tensor([[0.5, 1.0]]).double().expand(ENVS * N_AGENTS, 2))
-    assert bool((context.scale == scale).all())
-    assert torch.equal(context.obs, append_agent_id(obs).flatten(0, 1))
-    assert torch.equal(context.legal_actions, legal.flatten(0, 1))
-
-
-def by_hand(policy, obs, legal, condition, scale):
-    """Z - u(z, 0, 1) of every row, for the noise of ``generator(0)``."""
-    rows = ENVS * N_AGENTS
-    z = torch.randn(ENVS, N_AGENTS, ACTION_DIM, generator=generator(), dtype=torch.float64).flatten(0, 1)
-    context = FlowContext(
-        append_agent_id(obs).flatten(0, 1),
-        torch.tensor([condition]).double().expand(rows, 2),
-        torch.full((rows, 1), scale, dtype=torch.float64),
-        legal.flatten(0, 1),
-    )
-    ones = torch.ones(rows, 1, dtype=torch.float64)
-    return (z - policy.network(z, 0 * ones, ones, context)).detach()
-
-
-def test_one_step_by_hand():
-    policy, obs = flow_policy(False, guidance_scale=3.0), observations()
-    expected = by_hand(policy, obs, FREE, (1.0, 1.0), 3.0).view(ENVS, N_AGENTS, ACTION_DIM).clamp(-1, 1)
-    torch.testing.assert_close(act(policy, obs), expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("discrete", [True, False])
-def test_guidance_when_acting_by_hand(discrete):
-    policy, obs = flow_policy(discrete, placement="test", guidance_scale=3.0), observations()
-    legal = random_legal_actions(ENVS, N_AGENTS, ACTION_DIM) if discrete else FREE
-    plain = by_hand(policy, obs, legal, (0.0, 0.0), 1.0)
-    good = by_hand(policy, obs, legal, (1.0, 1.0), 1.0)
-    guided = (plain + 3.0 * (good - plain)).view(ENVS, N_AGENTS, ACTION_DIM)
-    expected = guided.masked_fill(~legal, -torch.inf).argmax(dim=-1) if discrete else guided.clamp(-1, 1)
-    torch.testing.assert_close(act(policy, obs, legal), expected, rtol=0, atol=1e-12)
-
-
-def test_zero_noise_is_deterministic_and_starts_at_zero(calls):
-    policy = flow_policy(False, noise="zero")
-    seen = calls(policy.network)
-    assert torch.equal(act(policy, seed=1), act(policy, seed=2))
-    assert bool((seen[0][0] == 0).all())
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_who_shares_noise(shared, calls):
-    policy = flow_policy(False, shared_noise=shared)
-    seen = calls(policy.network)
-    act(policy)
-    noise = seen[0][0].view(ENVS, N_AGENTS, ACTION_DIM)
-    assert bool((noise == noise[:, :1]).all()) == shared
-    assert len(noise[:, 0, 0].unique()) == ENVS  # copies of the environment do not share
-    if not shared:
-        assert len(noise.unique()) == noise.numel()
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_noise_is_standard_normal(shared, calls):
-    policy = flow_policy(False, shared_noise=shared)
-    seen = calls(policy.network)
-    act(policy, observations(envs=4000))
-    noise = seen[0][0].view(4000, N_AGENTS, ACTION_DIM)[:, 0]  # 20,000 independent numbers
-    assert abs(float(noise.mean())) < 4 / 20_000**0.5
-    assert abs(float(noise.var()) - 1) < 4 * (2 / 20_000) ** 0.5
 
 
 LOGITS = torch.tensor([0.0, 1.0, -1.0, 0.5, 2.0], dtype=torch.float64)
@@ -359,9 +217,9 @@ def test_the_greedy_policy_remembers_as_its_network_does():
         assert torch.equal(actions, expected[:, step])
 
 
-def test_the_greedy_policy_is_called_once(calls):
+def test_the_greedy_policy_is_called_once():
     policy = greedy_policy()
-    seen = calls(policy.network.mlp)
+    seen = calls_of(policy.network.mlp)
     act(policy)
     assert len(seen) == policy.network_calls == 1
 

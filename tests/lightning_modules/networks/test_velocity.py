@@ -171,3 +171,19 @@ def test_the_null_condition_says_nothing_about_quality_and_is_not_guided():
     plain = context.unconditional()
     assert bool((plain.condition == 0).all()) and bool((plain.scale == 1).all())
     assert torch.equal(plain.obs, context.obs) and torch.equal(plain.legal_actions, context.legal_actions)
+
+
+@pytest.mark.parametrize("output", ["endpoint", "velocity"])
+def test_entries_that_only_pad_an_action_are_not_seen_and_do_not_move(output):
+    network, (z, r, t, tangent) = make_network(output, False), make_point()
+    context = make_context(False)
+    context.legal_actions[::2, 3:] = False
+    padded = ~context.legal_actions
+    other = (z + 5 * padded, r, t, tangent - 7 * padded)
+    for ours, theirs in zip(
+        differentiate(network, context, (z, r, t, tangent)), differentiate(network, context, other), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+        assert bool((ours[padded] == 0).all()) and bool((ours[~padded] != 0).all())
+    assert torch.equal(network(z, r, t, context), network(other[0], r, t, context))
+    torch.testing.assert_close(network(z, r, t, context), network.forward_with_trace(z, r, t, context)[0])
