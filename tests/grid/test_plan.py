@@ -133,30 +133,61 @@ def test_files_that_are_no_grids(tmp_path: Path):
 # Shipped grids
 
 
-def test_the_grid_of_the_baselines_is_these_command_lines():
-    stages = {
-        ("3m", "awr"): " --model.init_args.critic_updates 1500",
-        ("3m", "vgm2p"): " --model.init_args.critic_updates 1200 --model.init_args.credit_updates 600",
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (
+            "3m-mixed/vgm2p/seed_0",
+            "fit --config configs/smac.yaml {both} --model.init_args.critic_updates 900 --model.init_args.credit_updates "
+            "500 --trainer.max_steps 3000 --data.init_args.batch_size 16 {all} 0",
+        ),
+        (
+            "spread-mixed/ma_cql/seed_1",
+            "fit --config configs/mpe.yaml --model configs/model/ma_cql.yaml {policy} --model.init_args.penalty_steps 16 "
+            "--model.init_args.learning_rate 0.001 --model.init_args.discount 0.95 --trainer.max_steps 5000 "
+            "--data.init_args.batch_size 64 {all} 1",
+        ),
+        (
+            "2s3z-medium/bc/seed_2",
+            "fit --config configs/smac.yaml --model configs/model/bc.yaml {policy} --trainer.max_steps 4000 "
+            "--data.init_args.batch_size 16 --data.init_args.dataset embedded/smax/2s3z --data.init_args.quality Medium "
+            "{all} 2",
+        ),
+        (
+            "2halfcheetah-replay/omar/seed_0",
+            "fit --config configs/mamujoco.yaml --model configs/model/omar.yaml {both} --model.init_args.proposal_steps 16 "
+            "--trainer.max_steps 5000 --trainer.val_check_interval 1000 --data.init_args.batch_size 64 "
+            "--data.init_args.dataset embedded/mamujoco/2halfcheetah --data.init_args.quality Replay {all} 0",
+        ),
+    ],
+)
+def test_cells_of_the_embedded_grid_are_these_command_lines(name: str, line: str):
+    policy = "--model.init_args.hidden_dims [128, 128]"
+    both = f"{policy} --model.init_args.critic_hidden_dims [128, 128]"
+    expected = line.format(policy=policy, both=both, all="--trainer.limit_val_batches 10 --seed_everything")
+    cells = {cell.name: " ".join(cell.words) for cell in read_plan(CONFIGS / "benchmark/embedded.yaml").cells}
+    assert _options(cells[name]) == _options(expected)
+
+
+def _options(line: str) -> set[str]:
+    return set(re.split(r" (?=--)", line))
+
+
+def test_the_embedded_grid_has_every_algorithm_on_every_task_three_times():
+    """All files in configs/model, but for OMAR on SMAX, which has choices."""
+    cells = read_plan(CONFIGS / "benchmark/embedded.yaml").cells
+    tasks = [f"{name}-{quality}" for name in ("3m", "2s3z", "spread") for quality in ("mixed", "medium")]
+    tasks += ["2halfcheetah-replay", "2halfcheetah-medium"]
+    models = {path.stem for path in (CONFIGS / "model").glob("*.yaml")}
+    expected = {
+        f"{task}/{model}/seed_{seed}"
+        for task in tasks
+        for model in models
+        for seed in (0, 1, 2)
+        if model != "omar" or task.startswith(("spread", "2halfcheetah"))
     }
-    models = ["bc", "awr", "iql", "awac", "omiga", "icq", "ma_cql", "cfcql", "ma_td3_bc", "ma_bcq", "omar", "vgm2p"]
-    expected = set()
-    for seed in (0, 1, 2):
-        for dataset, config, size in (("3m", "smac", 16), ("spread", "mpe", 32)):
-            for model in models:
-                if (dataset, model) == ("3m", "omar"):
-                    continue
-                line = f"fit --config configs/{config}.yaml"
-                if model != "vgm2p":
-                    line += f" --model configs/model/{model}.yaml"
-                    if dataset == "spread":
-                        line += " --model.init_args.learning_rate 0.001"
-                        line += "" if model == "bc" else " --model.init_args.discount 0.95"
-                line += stages.get((dataset, model), "") + f" --data.init_args.batch_size {size}"
-                line += " --trainer.max_steps 4000 --trainer.limit_val_batches 10"
-                expected.add(f"{line} --seed_everything {seed}")
-    plan = read_plan(CONFIGS / "benchmark/baselines.yaml")
-    assert {" ".join(cell.words) for cell in plan.cells} == expected
-    assert len(plan.cells) == 69
+    assert {cell.name for cell in cells} == expected
+    assert len(cells) == 3 * (8 * 24 - 4)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/benchmark").glob("*.yaml")), ids=lambda path: path.stem)
@@ -167,5 +198,5 @@ def test_a_shipped_grid_is_named_after_its_file(path: Path):
 def test_the_slurm_script_has_as_many_jobs_as_the_grid_has_cells():
     text = (ROOT / "docs/slurm.md").read_text()
     last = int(re.findall(r"--array=0-(\d+)", text)[0])
-    assert last + 1 == len(read_plan(CONFIGS / "benchmark/baselines.yaml").cells)
+    assert last + 1 == len(read_plan(CONFIGS / "benchmark/embedded.yaml").cells)
     assert f"{last + 1}, from 0 to {last}" in text

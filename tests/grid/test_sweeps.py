@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def sweep() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "configs/sweeps/baselines.yaml").read_text())
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "configs/sweeps/embedded.yaml").read_text())
     return loaded
 
 
@@ -41,7 +41,7 @@ def test_what_an_agent_runs(sweep: dict[str, Any]):
         utils.create_sweep_command_args({"args": chosen}), list(sweep["command"])
     )
     assert [*words, *arguments][2:] == [
-        *("-m", "vgm2p_cli", "benchmark", "--config", "configs/benchmark/baselines.yaml", "--only=spread/awr/seed_0")
+        *("-m", "vgm2p_cli", "benchmark", "--config", "configs/benchmark/embedded.yaml", "--only=3m-mixed/cfcql/seed_0")
     ]
     macros = {word for word in sweep["command"] if re.fullmatch(r"\$\{\w+\}", word)}
     assert macros == {"${env}", "${interpreter}", "${args}"}
