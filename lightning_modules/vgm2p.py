@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -53,6 +53,7 @@ class VGM2P(ConditionalCloning):
         shared_noise: Agents of a team use one common noise, paired in training with joint actions, so that they draw
             the same mode without communication.
         sampling_steps: Network calls per decision; 1 is what the method is for.
+        compared_steps: Other numbers of network calls that the final table plays, too, at ``guidance_scale``.
         **conditional_options: Labels and network of ``ConditionalCloning``, critic and dimensions of
             ``AdvantageModule``; all are options of this class too.
 
@@ -75,6 +76,7 @@ class VGM2P(ConditionalCloning):
         adaptive_epsilon: float = 0.01,
         shared_noise: bool = False,
         sampling_steps: int = 1,
+        compared_steps: Sequence[int] = (4,),
         **conditional_options: Any,
     ) -> None:
         super().__init__(**conditional_options)
@@ -84,11 +86,12 @@ class VGM2P(ConditionalCloning):
         require(0 <= flow_ratio <= 1, "flow_ratio", "in [0, 1]", flow_ratio)
         require(0 <= one_step_share <= 1, "one_step_share", "in [0, 1]", one_step_share)
         require(sampling_steps >= 1, "sampling_steps", "at least 1", sampling_steps)
+        require(all(n >= 1 for n in compared_steps), "compared_steps", "numbers of at least 1", compared_steps)
         self.guidance_placement: Literal["input", "train", "test"] = guidance_placement
         self.guidance_maximum, self.guidance_mix = guidance_maximum, guidance_mix
         self.flow_ratio, self.one_step_share = flow_ratio, one_step_share
         self.time_distribution: path.TimeDistribution = time_distribution
-        self.shared_noise, self.sampling_steps = shared_noise, sampling_steps
+        self.shared_noise, self.sampling_steps, self.compared_steps = shared_noise, sampling_steps, compared_steps
         self.regression = MeanFlowRegression(objective, adaptive_exponent, adaptive_epsilon, self.guided_velocity)
         # Which joint action each direction of a shared noise stands for; only used with shared_noise.
         directions = torch.randn(
@@ -117,7 +120,7 @@ class VGM2P(ConditionalCloning):
             "cloning (null condition)": policy.unconditional(),
             **{f"policy, w = {scale:g}": replace(policy, guidance_scale=scale) for scale in scales},
             **policy.with_other_noise(),
-            "policy, 4 steps": replace(policy, steps=4),
+            **{f"policy, {n} steps": replace(policy, steps=n) for n in self.compared_steps},
         }
 
     def flow_loss(self, steps: JointSteps, generator: torch.Generator) -> Tensor:

@@ -138,25 +138,27 @@ def test_files_that_are_no_grids(tmp_path: Path):
     [
         (
             "3m-mixed/vgm2p/seed_0",
-            "fit --config configs/smac.yaml {both} --model.init_args.critic_updates 900 --model.init_args.credit_updates "
-            "500 --trainer.max_steps 3000 --data.init_args.batch_size 16 {all} 0",
+            "fit --config configs/smac.yaml {both} --model.init_args.critic_updates 900 "
+            "--model.init_args.credit_updates 500 --trainer.max_steps 3000 --data.init_args.batch_size 16 {all} 0",
         ),
         (
             "spread-mixed/ma_cql/seed_1",
-            "fit --config configs/mpe.yaml --model configs/model/ma_cql.yaml {policy} --model.init_args.penalty_steps 16 "
-            "--model.init_args.learning_rate 0.001 --model.init_args.discount 0.95 --trainer.max_steps 5000 "
+            "fit --config configs/mpe.yaml --model configs/model/ma_cql.yaml {policy} "
+            "--model.init_args.penalty_steps 16 --model.init_args.learning_rate 0.001 --model.init_args.discount 0.95 "
+            "--trainer.max_steps 5000 "
             "--data.init_args.batch_size 64 {all} 1",
         ),
         (
             "2s3z-medium/bc/seed_2",
             "fit --config configs/smac.yaml --model configs/model/bc.yaml {policy} --trainer.max_steps 4000 "
-            "--data.init_args.batch_size 16 --data.init_args.dataset embedded/smax/2s3z --data.init_args.quality Medium "
-            "{all} 2",
+            "--data.init_args.batch_size 16 --data.init_args.dataset embedded/smax/2s3z "
+            "--data.init_args.quality Medium {all} 2",
         ),
         (
             "2halfcheetah-replay/omar/seed_0",
-            "fit --config configs/mamujoco.yaml --model configs/model/omar.yaml {both} --model.init_args.proposal_steps 16 "
-            "--trainer.max_steps 5000 --trainer.val_check_interval 1000 --data.init_args.batch_size 64 "
+            "fit --config configs/mamujoco.yaml --model configs/model/omar.yaml {both} "
+            "--model.init_args.proposal_steps 16 --trainer.max_steps 5000 --trainer.val_check_interval 1000 "
+            "--data.init_args.batch_size 64 "
             "--data.init_args.dataset embedded/mamujoco/2halfcheetah --data.init_args.quality Replay {all} 0",
         ),
     ],
@@ -188,6 +190,20 @@ def test_the_embedded_grid_has_every_algorithm_on_every_task_three_times():
     }
     assert {cell.name for cell in cells} == expected
     assert len(cells) == 3 * (8 * 24 - 4)
+
+
+def test_the_claims_name_what_they_change():
+    """A model called <algorithm>+<option>+<value> has that value; excluded are those that change nothing."""
+    plan = read_plan(CONFIGS / "benchmark/claims.yaml")
+    assert len(plan.cells) == 3 * (2 * 31 - 4)
+    for cell in plan.cells:
+        if "+" in cell.model:
+            algorithm, option, value = cell.model.split("+")
+            given = dict(zip(cell.words[1::2], cell.words[2::2], strict=True))
+            told = given[f"--model.init_args.{option}"]
+            assert told == value or float(told) == float(value), cell.name
+            expected = "vgm2p" if "--model" not in given else Path(given["--model"]).stem
+            assert algorithm == expected, cell.name
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/benchmark").glob("*.yaml")), ids=lambda path: path.stem)

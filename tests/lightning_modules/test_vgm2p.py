@@ -169,6 +169,11 @@ def test_the_table_compares_cloning_scales_noise_and_steps():
     assert policies["policy, shared noise"].shared_noise and not policies["policy, w = 2"].shared_noise
     assert not make_vgm2p(shared_noise=True).evaluation_policies()["policy, own noise"].shared_noise
     assert policies["policy, 4 steps"].network_calls == 4
+    more = make_vgm2p(compared_steps=[2, 10]).evaluation_policies()
+    assert {name: policy.network_calls for name, policy in more.items() if name.endswith("steps")} == {
+        "policy, 2 steps": 2,
+        "policy, 10 steps": 10,
+    }
 
 
 @pytest.mark.parametrize(
@@ -177,6 +182,7 @@ def test_the_table_compares_cloning_scales_noise_and_steps():
         ({"guidance_maximum": 0.5}, "guidance_maximum must be at least 1"),
         ({"one_step_share": 1.5}, "one_step_share must be in"),
         ({"sampling_steps": 0}, "sampling_steps must be at least 1"),
+        ({"compared_steps": [2, 0]}, "compared_steps must be numbers of at least 1"),
         ({"critic": "value", "advantage_estimate": "q"}, "advantage_estimate must be 'return' with critic 'value'"),
     ],
 )
