@@ -36,12 +36,14 @@ FOUNDATION = (
     "candidate_learning",
     "local_value_learning",
     "flow_distillation",
+    "distilling_module",
     "flow_regression",
     "flow_cloning",
     "conditional_cloning",
     "trajectory_diffusion",
     "planning_module",
     "climbing_diffusion",
+    "climbing_module",
     "denoising",
 )
 # Module (the first pattern that fits) -> what of ours it may import.
