@@ -98,7 +98,8 @@ def test_it_finds_the_choice_that_pays():
 
 def test_it_is_buildable_from_its_defaults():
     module = FQL(**DIMS, discrete=False)
-    assert module.hparams["flow_steps"] == 10 and module.policy.network_calls == 1
+    assert module.hparams["distillation_weight"] == 10 and module.distillation.flow_steps == 10
+    assert module.policy.network_calls == 1
 
 
 @pytest.mark.parametrize(
