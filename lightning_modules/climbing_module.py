@@ -17,7 +17,7 @@ from lightning_modules.flows.diffusion import DiffusionSampler
 from lightning_modules.flows.noise_schedules import NoiseSchedule
 from lightning_modules.joint_steps import JointSteps, joint_steps, some_windows
 from lightning_modules.local_value_learning import LocalValueLearning
-from lightning_modules.networks.denoiser import Denoiser
+from lightning_modules.networks.denoiser import Denoiser, DenoiserOutput
 from lightning_modules.networks.diffusion_policies import DiffusionPolicy
 from lightning_modules.networks.noise import Noise
 from lightning_modules.networks.targets import target_copy
@@ -39,6 +39,7 @@ class ClimbingModule(OfflineModule):
             ``dpm_solver`` (without, of second order).
         sampling_steps: Network calls of a draw, at most the levels; null visits all of them.
         eta: η of ``ddim`` in [0, 1].
+        output: What the network finds for continuous actions: the clean action (``endpoint``) or the ``noise``.
         target_candidates: Draws that are compared in the critics' targets, at least 1.
         acting_noise: ``normal`` draws from N(0, I); ``zero`` puts 0 in place of all noise. When acting only.
         shared_noise: When acting, agents of a team share all noise: the first, that in between, and the draw among
@@ -71,6 +72,7 @@ class ClimbingModule(OfflineModule):
         sampler: DiffusionSampler = "ddpm",
         sampling_steps: int | None = None,
         eta: float = 0.0,
+        output: DenoiserOutput = "endpoint",
         target_candidates: int = 1,
         acting_noise: Noise = "normal",
         shared_noise: bool = False,
@@ -105,7 +107,7 @@ class ClimbingModule(OfflineModule):
         dims, memory = (self.n_agents, self.obs_dim, self.action_dim, self.discrete), (self.encoder, self.memory_dim)
         returns = (discount, trace_decay, target_rate)
         self.values = LocalValueLearning(*dims, critic_hidden_dims, "alone", "min", *returns, *memory)
-        self.denoiser = network(*dims, hidden_dims, schedule, levels, *memory)
+        self.denoiser = network(*dims, hidden_dims, schedule, levels, *memory, output)
         self.averaged_denoiser = target_copy(self.denoiser)
         drawing = (levels if sampling_steps is None else sampling_steps, sampler, eta, target_candidates)
         self.diffusion = ClimbingDiffusion(self.values, self.denoiser, self.averaged_denoiser, *drawing)

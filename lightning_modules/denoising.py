@@ -32,11 +32,12 @@ class Denoised(NamedTuple):
 def denoised_actions(network: Denoiser, steps: JointSteps, features: Tensor, generator: torch.Generator) -> Denoised:
     """Adds noise to what was done, each agent's own at a level of its own, and asks the network for it.
 
-        L = E |ε - ε̂(z_k, k | o_i, i)|² / A  for continuous actions,    L = -E log p(a_i | z_k, k, o_i, i)  for choices,
+        L = E |a_i - x̂(z_k, k | o_i, i)|² / A  or  E |ε - ε̂(z_k, k | o_i, i)|² / A  for continuous actions, as the
+        network's ``output`` says,    L = -E log p(a_i | z_k, k, o_i, i)  for choices,
         z_k = √ᾱ_k a_i + √(1 - ᾱ_k) ε,   k uniform on 1..K
 
-    (Ho et al., arXiv:2006.11239, Eq. 14; for choices Dieleman et al., arXiv:2211.15089. Both have the minimiser
-    x̂ = E[a | z_k].)
+    (Ho et al., arXiv:2006.11239, Eq. 14, which is that of the noise; for choices Dieleman et al., arXiv:2211.15089. All
+    have the minimiser x̂ = E[a | z_k].)
 
     Args:
         network: What is trained.
@@ -53,5 +54,6 @@ def denoised_actions(network: Denoiser, steps: JointSteps, features: Tensor, gen
     if network.discrete:
         error = choice_cloning_error(answer, steps.actions, legal)
     else:
-        error = squared_cloning_error(answer, noise, counted_entries(legal, network.discrete))
+        wanted = actions if network.output == "endpoint" else noise
+        error = squared_cloning_error(answer, wanted, counted_entries(legal, network.discrete))
     return Denoised(error.mean(), network.endpoint(z, level, answer, legal))

@@ -15,7 +15,7 @@ from lightning_modules.denoising import denoised_actions
 from lightning_modules.flows.diffusion import DiffusionSampler
 from lightning_modules.flows.noise_schedules import NoiseSchedule
 from lightning_modules.joint_steps import joint_steps
-from lightning_modules.networks.denoiser import Denoiser
+from lightning_modules.networks.denoiser import Denoiser, DenoiserOutput
 from lightning_modules.networks.diffusion_policies import DiffusionPolicy
 from lightning_modules.networks.noise import Noise
 from lightning_modules.networks.targets import target_copy
@@ -24,7 +24,7 @@ from lightning_modules.networks.targets import target_copy
 class DiffusionBC(OfflineModule):
     """Clones every agent's recorded actions by a diffusion (DDPM, Ho et al., arXiv:2006.11239).
 
-        L = E |ε - ε̂(z_k, k | o_i, i)|² / A,   z_k = √ᾱ_k a_i + √(1 - ᾱ_k) ε,   k uniform on 1..K
+        L = E |a_i - x̂(z_k, k | o_i, i)|² / A,   z_k = √ᾱ_k a_i + √(1 - ᾱ_k) ε,   k uniform on 1..K
 
     Acting starts from noise and visits S of the K levels on its way to an action: S network calls. This is what
     Diffusion-QL (Wang et al., arXiv:2208.06193) has beside its critic; as a baseline of its own in
@@ -34,6 +34,9 @@ class DiffusionBC(OfflineModule):
     Choices are one-hot vectors in {-1, 1}. Deviation: for them the network answers chances p of choices, learns by
     their cross entropy in place of the squared error, and 2 p - 1 is the clean action (Dieleman et al.,
     arXiv:2211.15089); so x̂ is always between legal choices.
+
+    Deviation: the network finds the clean action x̂; ``output: noise`` finds the noise, as in DDPM, with the loss
+    E |ε - ε̂|² / A. From x̂ it learns sooner what actions depend on: the noise says little about observations.
 
     Differences from that code: memory is an option; an averaged copy acts; samplers of fewer steps. Deviation: our MLP
     with LayerNorm and GELU, to which the level is given as k/K, its sines and cosines, √ᾱ and √(1 - ᾱ) (there Mish and
@@ -50,6 +53,7 @@ class DiffusionBC(OfflineModule):
             acting only.
         shared_noise: When acting, agents of a team share all noise, the first and that in between.
         steps_per_update: Recorded joint steps of an update, drawn from the batch; null takes all of them.
+        output: What the network finds for continuous actions: the clean action (``endpoint``) or the ``noise``.
         hidden_dims: Widths of the hidden blocks.
         learning_rate: Adam's step size.
         ema_rate: Rate in (0, 1] at which the acting copy follows the trained network; 1 is the trained network itself.
@@ -69,6 +73,7 @@ class DiffusionBC(OfflineModule):
         noise: Noise = "normal",
         shared_noise: bool = False,
         steps_per_update: int | None = 256,
+        output: DenoiserOutput = "endpoint",
         hidden_dims: Sequence[int] = (192, 192, 192),
         learning_rate: float = 3e-4,
         ema_rate: float = 0.005,
@@ -87,7 +92,7 @@ class DiffusionBC(OfflineModule):
         self.eta, self.shared_noise, self.steps_per_update = eta, shared_noise, steps_per_update
         self.learning_rate, self.ema_rate = learning_rate, ema_rate
         shape = (self.n_agents, self.obs_dim, self.action_dim, self.discrete)
-        self.denoiser = Denoiser(*shape, hidden_dims, schedule, levels, self.encoder, self.memory_dim)
+        self.denoiser = Denoiser(*shape, hidden_dims, schedule, levels, self.encoder, self.memory_dim, output)
         self.acting_denoiser = target_copy(self.denoiser)
 
     @property

@@ -21,7 +21,7 @@ class DiffusionQL(ClimbingModule):
         L_Q = Σ_k E mean_i (Q_k(o_i, a_i) - G_i)²,   G_i from V(o'_i) = min_k max_p Q̄_k(o'_i, x̄_p),   p = 1..P
         L_π = L_d - η E mean_i Q(o_i, x_i) / E|Q|,   Q the mean of both Q_k,   E|Q| held fixed
 
-    L_d clones: a diffusion learns to find the noise in recorded actions (``denoising``). x_i is drawn by S steps of
+    L_d clones: a diffusion learns to take the noise out of recorded actions (``denoising``). x_i is drawn by S steps of
     that diffusion from noise, and the gradient of Q goes back through all of them; x̄_p are draws of its averaged copy.
     P = 1 draws are compared in the targets, or more ("max-Q backup"). Acting draws several candidates and does one of
     them, with chances in proportion to exp(min_k Q̄_k). As in
@@ -34,6 +34,8 @@ class DiffusionQL(ClimbingModule):
     Choices, which the originals do not know, are one-hot vectors in {-1, 1}. Deviation: for them the network answers
     chances of choices and L_d is their cross entropy (``denoising``); x = 2 p - 1 at the end of a chain, and
     Σ_a p_a Q(o, a) takes the place of Q(o, x); the largest of p is done.
+
+    Deviation: the network finds clean actions, as in DiffusionBC; the originals' ``output: noise`` learns more slowly.
 
     Differences from the originals: agents share networks, which know the agent's number; truncated last steps have no
     target; memory is an option; LayerNorm in all networks. Deviation: L_π takes the mean of both critics and its own

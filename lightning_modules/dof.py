@@ -55,11 +55,11 @@ class DoFPolicy(ClimbingModule):
     with L_d of ``denoising`` and the critics' L_Q of ``ClimbingDiffusion``.
 
     Differences from the original (https://github.com/xmu-rl-3dv/DoF): those of ``DiffusionQL``, and its deviations for
-    choices, hold here, too; ``w_concat`` weighs the logits of choices. The weighted sum of actions that all critics may
-    be given is left out. Deviation: in the released code the values of drawn actions are detached, so that L_π is
-    cloning; here they have a gradient, unless ``q_gradient: false``. Deviation: 10 levels, of which the gradient
-    passes through every one (there 100). The released ``w_concat`` of this factor names an attribute that does not
-    exist; here it is that of trajectories.
+    choices, hold here, too; ``w_concat`` weighs what the networks answer: actions, noise (``output``), or logits. The
+    weighted sum of actions that all critics may be given is left out. Deviation: in the released code the values of
+    drawn actions are detached, so that L_π is cloning; here they have a gradient, unless ``q_gradient: false``.
+    Deviation: 10 levels, of which the gradient passes through every one (there 100). The released ``w_concat`` of this
+    factor names an attribute that does not exist; here it is that of trajectories.
 
     Args:
         noise: How the team's noise is made of the agents': ``concat`` or ``w_concat``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,18 @@ from lightning_modules.networks.mlp import MLP
 from lightning_modules.networks.one_step import counted_entries
 
 N_FREQUENCIES = 3
+#: What is answered for continuous actions.
+DenoiserOutput = Literal["endpoint", "noise"]
 
 
 class Denoiser(nn.Module):
     """What a noisy action z_k = √ᾱ_k x + √(1 - ᾱ_k) ε says of x or ε, given an agent's observation.
 
-    For continuous actions the network answers the noise ε̂, and the endpoint is x̂ = (z - √(1 - ᾱ) ε̂)/√ᾱ, clipped to
-    [-1, 1] (DDPM, Ho et al., arXiv:2006.11239). For choices, one-hot vectors in {-1, 1}, it answers logits of the legal
-    ones, and x̂ = 2 p - 1 is the mean of the one-hot vectors under their chances p (Dieleman et al., arXiv:2211.15089):
-    always between legal choices, and differentiable as chances.
+    For continuous actions the network answers the clean action, and the endpoint x̂ is that answer, clipped to [-1, 1];
+    or it answers the noise ε̂, and x̂ = (z - √(1 - ᾱ) ε̂)/√ᾱ, clipped (DDPM, Ho et al., arXiv:2006.11239). For choices,
+    one-hot vectors in {-1, 1}, it answers logits of the legal ones, and x̂ = 2 p - 1 is the mean of the one-hot vectors
+    under their chances p (Dieleman et al., arXiv:2211.15089): always between legal choices, and differentiable as
+    chances.
 
     Features come from ``encoder`` and are computed once, however often the network is asked. Entries that only pad a
     continuous action are not seen, and answered with 0.
@@ -39,6 +43,7 @@ class Denoiser(nn.Module):
         levels: K >= 1, levels of noise.
         encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
         memory_dim: Size of the memory.
+        output: What is answered for continuous actions: clean actions (``endpoint``) or the ``noise``.
     """
 
     kept: Tensor
@@ -55,9 +60,11 @@ class Denoiser(nn.Module):
         levels: int,
         encoder: EncoderKind = "mlp",
         memory_dim: int = 64,
+        output: DenoiserOutput = "endpoint",
     ) -> None:
         super().__init__()
         self.action_dim, self.discrete, self.levels = action_dim, discrete, levels
+        self.output: DenoiserOutput = output
         self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
         inputs = action_dim + 2 * N_FREQUENCIES + 3 + self.encoder.features_dim
         self.mlp = MLP(inputs, hidden_dims, action_dim)
@@ -65,7 +72,7 @@ class Denoiser(nn.Module):
         self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(N_FREQUENCIES), persistent=False)
 
     def forward(self, z: Tensor, level: Tensor, features: Tensor, legal_actions: Tensor) -> Tensor:
-        """Predicted noise, or masked logits of choices.
+        """Predicted actions or noise, or masked logits of choices.
 
         Args:
             z: Noisy action vectors, (…, N, A).
@@ -88,6 +95,8 @@ class Denoiser(nn.Module):
         """The action vectors x̂ in [-1, 1] that answers of ``forward`` to (z, level) imply, (…, N, A)."""
         if self.discrete:
             return 2 * answer.softmax(dim=-1) - 1
+        if self.output == "endpoint":
+            return answer.clamp(-1.0, 1.0)  # 0 where an action is padded
         return endpoint_from_noise(z, answer, self.kept[level], bound=1.0).masked_fill(~legal_actions, 0.0)
 
     def predicted(self, z: Tensor, level: int, features: Tensor, legal_actions: Tensor) -> Tensor:

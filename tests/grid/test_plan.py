@@ -145,7 +145,7 @@ def test_files_that_are_no_grids(tmp_path: Path):
             "spread-mixed/ma_cql/seed_1",
             "fit --config configs/mpe.yaml --model configs/model/ma_cql.yaml {policy} "
             "--model.init_args.penalty_steps 16 --model.init_args.learning_rate 0.001 --model.init_args.discount 0.95 "
-            "--trainer.max_steps 5000 "
+            "--model.init_args.penalty_weight 1.0 --trainer.max_steps 5000 "
             "--data.init_args.batch_size 64 {all} 1",
         ),
         (

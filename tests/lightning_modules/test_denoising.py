@@ -17,6 +17,7 @@ from tests.lightning_modules.batches import (
 )
 
 LEVELS = 6
+ANSWERS = pytest.mark.parametrize(("discrete", "output"), [(True, "endpoint"), (False, "endpoint"), (False, "noise")])
 BOTH = pytest.mark.parametrize("discrete", [True, False])
 
 
@@ -26,8 +27,8 @@ def float64():
         yield
 
 
-def denoiser(discrete):
-    return randomise(Denoiser(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (8, 8), "cosine", LEVELS))
+def denoiser(discrete, output="endpoint"):
+    return randomise(Denoiser(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (8, 8), "cosine", LEVELS, output=output))
 
 
 def padded(batch):
@@ -41,11 +42,11 @@ def denoised(network, steps, seed=0):
     return denoised_actions(network, steps, steps.features(network.encoder), generator(seed))
 
 
-@BOTH
-def test_the_loss_step_by_step(discrete):
-    """Squared error of the noise, or cross entropy of the choice, of each agent at its own level."""
+@ANSWERS
+def test_the_loss_step_by_step(discrete, output):
+    """Squared error of action or noise, or cross entropy of the choice, of each agent at its own level."""
     batch = random_batch(discrete)
-    steps, network = joint_steps(batch if discrete else padded(batch)), denoiser(discrete)
+    steps, network = joint_steps(batch if discrete else padded(batch)), denoiser(discrete, output)
     got, source, terms = denoised(network, steps), generator(), []
     shape = steps.legal_actions.shape
     levels = draw_levels(shape[:-1], LEVELS, source)
@@ -61,6 +62,9 @@ def test_the_loss_step_by_step(discrete):
                 chosen = steps.actions[row, agent]
                 terms.append(answer[legal].logsumexp(dim=0) - answer[chosen])
                 endpoint = 2 * answer.softmax(dim=0) - 1
+            elif output == "endpoint":
+                terms.append((answer - actions[row, agent])[legal].square().mean())
+                endpoint = answer.clamp(-1, 1) * legal
             else:
                 terms.append((answer - noise[row, agent])[legal].square().mean())
                 endpoint = ((z - (1 - kept) ** 0.5 * answer) / kept**0.5).squeeze(0).clamp(-1, 1) * legal

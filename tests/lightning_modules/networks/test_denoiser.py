@@ -36,8 +36,16 @@ def test_the_endpoint_of_a_choice_is_the_mean_of_the_legal_one_hot_vectors():
     torch.testing.assert_close(network.endpoint(z, level, logits, legal), expected, rtol=0, atol=1e-12)
 
 
-def test_the_endpoint_of_a_continuous_action_takes_the_noise_out_and_stays_in_the_box():
+def test_the_endpoint_of_a_continuous_action_is_the_answer_within_the_box():
     network, (z, level, features, legal) = denoiser(False), question()
+    answer = network(z, level, features, legal)
+    got = network.endpoint(z, level, 3 * answer, legal)
+    assert torch.equal(got, (3 * answer).clamp(-1, 1))
+    assert bool((got.abs() == 1).any()) and bool((got.abs() < 1).any())
+
+
+def test_where_noise_is_answered_the_endpoint_takes_it_out_and_stays_in_the_box():
+    network, (z, level, features, legal) = denoiser(False, output="noise"), question()
     noise, kept = network(z, level, features, legal), noise_schedule("cosine", LEVELS)[level]
     expected = ((z - (1 - kept).sqrt() * noise) / kept.sqrt()).clamp(-1, 1) * legal
     got = network.endpoint(z, level, noise, legal)
