@@ -11,7 +11,8 @@ return              mean over the episodes; return_error, return_std, return_iqm
 score               100 (return - random) / (expert - random); empty where no references are known
 won                 share of episodes won, from 0 to 1; empty where nothing is won
 length, ms_per_decision, calls_per_decision, parameters, lost, episodes
-updates             behind the weights; *_seconds_per_update by stage; wall_seconds of the whole cell
+updates             behind the weights; *_seconds_per_update by stage; train_seconds of all updates; wall_seconds of
+                    the whole cell, with evaluations
 commit, changed_files, run      where the number comes from
 origin              "ours"; published numbers have another one (:mod:`analysis.published`)
 """
@@ -29,7 +30,7 @@ OURS = "ours"
 NUMBERS = (
     *("return", "return_error", "return_std", "return_iqm", "score", "won", "length", "ms_per_decision"),
     *("calls_per_decision", "parameters", "lost", "episodes", "updates", "critic_seconds_per_update"),
-    *("credit_seconds_per_update", "policy_seconds_per_update", "wall_seconds"),
+    *("credit_seconds_per_update", "policy_seconds_per_update", "train_seconds", "wall_seconds"),
 )
 TEXTS = ("task", "dataset", "quality", "model", "algorithm", "policy", "checkpoint", "commit", "run")
 COLUMNS = (*TEXTS, "main", "seed", *NUMBERS, "changed_files", "origin")

@@ -2,7 +2,7 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -33,7 +33,7 @@ EVALUATED = {
 }
 IDENTITY = ("task", "dataset", "quality", "model", "algorithm", "policy", "main", "seed", "checkpoint")
 SPEED = tuple(f"{stage}_seconds_per_update" for stage in ("critic", "credit", "policy"))
-COLUMNS = (*IDENTITY, *EVALUATED, "updates", *SPEED, "wall_seconds", "commit", "changed_files", "run")
+COLUMNS = (*IDENTITY, *EVALUATED, "updates", *SPEED, "train_seconds", "wall_seconds", "commit", "changed_files", "run")
 
 Row = dict[str, Any]
 
@@ -81,7 +81,8 @@ def rows_of(place: Place, done: dict[str, Any], checkpoints: Iterable[str]) -> l
         "model": place.cell.model,
         "algorithm": str(settings.get("model.class_path") or "").rpartition(".")[2] or None,
         "seed": place.cell.seed,
-        **seconds_per_update(run / "metrics.csv"),
+        **(speed := seconds_per_update(run / "metrics.csv")),
+        "train_seconds": train_seconds(speed, settings, place.updates),
         "wall_seconds": done["wall_seconds"],
         "commit": (done["code"]["commit"] or "")[:12] or None,
         "changed_files": done["code"]["changed_files"],
@@ -114,6 +115,32 @@ def seconds_per_update(metrics: Path) -> Row:
     if "train_seconds_per_update" in named:
         named["policy_seconds_per_update"] = named["train_seconds_per_update"]
     return {name: named.get(name) for name in SPEED}
+
+
+def train_seconds(speed: Row, settings: Mapping[str, Any], updates: int | None) -> float | None:
+    """Time of all updates of a run, without evaluations, start and end.
+
+    Args:
+        speed: Seconds of an update by ``SPEED``.
+        settings: The run's whole configuration, flat.
+        updates: Of all stages together.
+
+    Returns:
+        Seconds; None if something is not known.
+    """
+    if updates is None:
+        return None
+    total, left = 0.0, updates
+    for stage in ("critic", "credit"):
+        seconds = speed.get(f"{stage}_seconds_per_update")
+        if seconds is not None:  # the stage took place
+            length = settings.get(f"model.init_args.{stage}_updates")
+            if not isinstance(length, int):
+                return None
+            length = min(length, left)
+            total, left = total + length * seconds, left - length
+    seconds = speed.get("policy_seconds_per_update")
+    return None if left and seconds is None else total + left * (seconds or 0.0)
 
 
 def write_results(rows: Sequence[Row], results: Path) -> Path:

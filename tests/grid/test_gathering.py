@@ -12,7 +12,7 @@ from rich.console import Console
 
 from grid import sessions
 from grid.cells import Place
-from grid.gathering import COLUMNS, gather, seconds_per_update, summary, write_results
+from grid.gathering import COLUMNS, gather, seconds_per_update, summary, train_seconds, write_results
 from grid.plan import Plan
 from grid.runner import run_cells
 from tests.grid.cells import STUB, place
@@ -75,6 +75,7 @@ def test_a_row_for_every_cell_checkpoint_and_policy(places: list[Place], tmp_pat
         "critic_seconds_per_update": "0.25",
         "credit_seconds_per_update": "",
         "policy_seconds_per_update": "0.5",
+        "train_seconds": "",
         "wall_seconds": str(done["wall_seconds"]),
         "commit": "0123456789ab",
         "changed_files": "True",
@@ -126,3 +127,15 @@ def test_a_run_of_one_stage_has_trained_its_policy_only(tmp_path: Path):
         "policy_seconds_per_update": 0.125,
     }
     assert set(seconds_per_update(tmp_path / "none.csv").values()) == {None}
+
+
+def test_time_of_all_updates_is_that_of_the_stages():
+    """10 updates of .25, 6 of 1, and 24 of .5 seconds."""
+    speed = {"critic_seconds_per_update": 0.25, "credit_seconds_per_update": 1.0, "policy_seconds_per_update": 0.5}
+    settings = {"model.init_args.critic_updates": 10, "model.init_args.credit_updates": 6}
+    assert train_seconds(speed, settings, 40) == 2.5 + 6 + 12
+    assert train_seconds({**speed, "credit_seconds_per_update": None}, settings, 40) == 2.5 + 15
+    assert train_seconds(dict.fromkeys(speed) | {"policy_seconds_per_update": 0.5}, settings, 40) == 20
+    assert train_seconds(speed, settings, 8) == 2.0, "ended within the critic's stage"
+    assert train_seconds(speed, {}, 40) is None and train_seconds(speed, settings, None) is None
+    assert train_seconds(dict.fromkeys(speed), settings, 40) is None
