@@ -15,13 +15,14 @@ from typing import Any
 from filelock import FileLock
 from rich.console import Console
 
+from callbacks.code_version import code_version, versions
 from data_cli import parser_of, show
 from grid import gathering
 from grid.cells import Place, claimed, difference, read_json, write_json
 from grid.datasets import needed, provide
 from grid.display import Display
 from grid.plan import Cell, Plan, read_plan, select
-from grid.record import code_version, hardware, versions
+from grid.record import hardware
 from grid.runner import LIGHTNING, Work, run_cells, threads_per_cell
 
 GRID = "grid.json"
@@ -82,7 +83,7 @@ def run_benchmark(
         _refuse_or_delete_changed(places, redo)
         _prepare(plan, places, jobs, program)
         with Display() as display:
-            works = run_cells(places, plan.checkpoints, jobs, display.show, program)
+            works = run_cells(places, plan.checkpoints, jobs, display.show, program, grid=plan.name)
     if cell is None:
         _report(plan, results)
     _leave(works)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from callbacks.grid_cell import cell_variables
 from grid.cells import Place, begin, claimed, clear_unusable, next_step, take_over
 from grid.plan import Checkpoint
 from grid.record import usable_cores
@@ -47,11 +48,12 @@ class Work:
 
 
 class How(NamedTuple):
-    """What is the same for all cells: the weights that are evaluated, the program and its variables."""
+    """What is the same for all cells: the weights that are evaluated, the program, its variables, the grid's name."""
 
     checkpoints: Sequence[Checkpoint]
     program: Sequence[str]
     environment: Mapping[str, str]
+    grid: str
 
 
 def run_cells(
@@ -61,6 +63,7 @@ def run_cells(
     show: Callable[[Sequence[Work]], None],
     program: Sequence[str] = LIGHTNING,
     pause: float = 0.5,
+    grid: str = "",
 ) -> list[Work]:
     """Runs what is missing of some cells.
 
@@ -71,6 +74,7 @@ def run_cells(
         show: Called again and again with the state of all cells.
         program: What stands before ``fit`` on a command line.
         pause: Seconds between two looks at the processes.
+        grid: What the grid is called; runs that go to Weights & Biases carry it.
 
     Returns:
         All cells, none waiting or running any more.
@@ -83,7 +87,7 @@ def run_cells(
     for work in works:
         if work.place.finished and next_step(work.place, checkpoints) is None:
             work.state = "done"
-    how = How(checkpoints, program, environment_of_cells(jobs))
+    how = How(checkpoints, program, environment_of_cells(jobs), grid)
     with _sigterm_interrupts():
         try:
             while any(work.state in ("waiting", "running") for work in works):
@@ -170,7 +174,7 @@ def _go_on(work: Work, words: list[str] | None, how: How) -> None:
         return
     work.words, work.step = words, words[0]
     place = work.place
-    variables = dict(how.environment)
+    variables = {**how.environment, **cell_variables(how.grid, place.cell.name, place.cell.policy)}
     dataset, _, run = place.cell.name.partition("/")
     variables.setdefault("WANDB_RUN_GROUP", dataset)
     variables.setdefault("WANDB_NAME", run)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from callbacks.code_version import code_version, versions
 from grid.cells import DONE, SESSIONS, TABLES, Place, read_json, write_json
-from grid.record import code_version, versions
 
 
 def open_session(place: Place, words: Sequence[str], process: int, threads: int) -> None:

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import benchmark_cli
+from callbacks.code_version import versions
 from grid import sessions
-from grid.record import versions
 from tests.grid.stub import __file__ as stub
 from vgm2p_cli import main, resolved
 

@@ -15,7 +15,9 @@ def main(subcommand: str, *words: str) -> None:
     run = Path("runs/stub/version_0")
     with Path("calls.json").open("a") as file:
         call = {"words": [subcommand, *words], "threads": os.environ["OMP_NUM_THREADS"]}
-        file.write(json.dumps({**call, "wandb": os.environ.get("WANDB_MODE")}) + "\n")
+        told = {key: value for key, value in os.environ.items() if key.startswith("VGM2P_")}
+        told |= {"group": os.environ.get("WANDB_RUN_GROUP"), "name": os.environ.get("WANDB_NAME")}
+        file.write(json.dumps({**call, "wandb": os.environ.get("WANDB_MODE"), "told": told}) + "\n")
     if subcommand == "test":
         (run / "test").mkdir(exist_ok=True)
         evaluate(run / "test", 100.0 if options["ckpt_path"] == "best" else 200.0, options)

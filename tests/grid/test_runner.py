@@ -48,6 +48,16 @@ def test_a_finished_cell_leaves_a_marker_and_is_not_run_again(tmp_path: Path):
     assert steps(cell) == ["fit"], "the second call started nothing"
 
 
+def test_a_cell_is_told_where_it_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+    monkeypatch.delenv("WANDB_NAME", raising=False)
+    cell = place(tmp_path, "3m/bc", seed=4)
+    run_cells([cell], ("final",), 1, lambda _: None, STUB, pause=0.01, grid="small")
+    (call,) = calls(cell)
+    told = {"VGM2P_GRID": "small", "VGM2P_CELL": "3m/bc/seed_4", "VGM2P_POLICY": ""}
+    assert call["told"] == {**told, "group": "3m", "name": "bc/seed_4"}
+
+
 def test_best_weights_are_played_afterwards_and_later_too(tmp_path: Path):
     cell = place(tmp_path)
     run([cell])
