@@ -26,7 +26,7 @@ import data_cli
 import datamodules
 import lightning_modules
 from callbacks.run_directory import claim_run, continue_metrics, find_checkpoint, identity, run_of
-from callbacks.run_metadata import prepare_wandb
+from callbacks.run_metadata import name_runs, prepare_wandb
 from callbacks.stages import check_stages
 from datamodules import OfflineDataModule
 from lightning_modules import OfflineModule
@@ -143,6 +143,7 @@ class CLI(LightningCLI):
                 with suppress(OSError):
                     self._claimed.rmdir()
             raise
+        name_runs(self.trainer, self.model, self.datamodule, str(self.subcommand))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the callback that ``--callbacks.videos`` asks for; one in the list of callbacks is used if there is one.

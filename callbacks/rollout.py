@@ -1,5 +1,6 @@
 """Policies played in the simulator: while training, for the curve; at the end, for the table."""
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
@@ -7,13 +8,16 @@ from typing import Any, NamedTuple, get_args
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from analysis.main_policy import main_policy
 from callbacks.episodes import Episodes, check_fits, play
 from callbacks.evaluation_metrics import Comparable, evaluation_metrics
 from callbacks.evaluation_mode import evaluating
 from callbacks.evaluation_table import data_row, policy_row, show, write
+from callbacks.grid_cell import POLICY
 from callbacks.log_now import log_now
 from callbacks.run_directory import directory_of, is_trial
 from callbacks.stages import stage_name
+from callbacks.wandb_records import log_final
 from environments.registry import make_vector_env, scenario_of
 from environments.scores import REFERENCES
 from environments.vector import VectorEnv
@@ -48,7 +52,8 @@ class RolloutEvaluation(Callback):
 
     At the end, and for ``lightning test``, all of the module's ``evaluation_policies`` (several guidance scales, zero
     noise, ...) play ``final_episodes`` episodes; the table is printed, logged as ``eval/<policy>/<metric>`` and written
-    to ``evaluation.csv`` in the run's directory. Training is not disturbed: own random generators, no gradients, modes
+    to ``evaluation.csv`` in the run's directory; in Weights & Biases it is ``final/table``, with ``final/<metric>`` of
+    the policy that stands for the algorithm. Training is not disturbed: own random generators, no gradients, modes
     restored.
 
     Args:
@@ -199,6 +204,8 @@ class RolloutEvaluation(Callback):
         show(rows, speed, title=f"{type(module).__name__}, {episodes} episodes per policy")
         times = {f"train/{stage}_seconds_per_update": value for stage, value in speed.items()}
         log_now(trainer, _by_policy(evaluations) | times)
+        main = main_policy(list(evaluations), module.hparams, os.environ.get(POLICY))
+        log_final(trainer, rows, evaluations[main].metrics if main else {}, self._seconds, self._updates)
         if not is_trial(trainer):
             write(rows, directory_of(trainer) / "evaluation.csv")
 

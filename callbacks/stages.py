@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -16,6 +15,7 @@ from callbacks.best_in_stage import BestInStage
 from callbacks.evaluation_mode import evaluating
 from callbacks.log_now import log_now
 from callbacks.run_directory import is_trial
+from callbacks.wandb_records import log_histogram
 from datamodules.advantages import load_advantages, save_advantages
 from datamodules.batch import TeamBatch
 from datamodules.offline import OfflineDataModule
@@ -199,9 +199,7 @@ class StageSwitch(Callback):
         share = positive_share(module, values) if module.stage == Stage.POLICY else float((values > 0).mean())
         numbers[f"value/stored_{name}_positive_share"] = share
         log_now(trainer, numbers)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                _log_histogram(logger, f"value/stored_{name}", values)
+        log_histogram(trainer, f"value/stored_{name}", values)
         words = ", ".join(f"{key.removeprefix(f'value/stored_{name}_')} {value:.4g}" for key, value in numbers.items())
         module.print(f"after {trainer.global_step} updates, {name} of {len(values):,} recorded actions: {words}")
         if module.stage == Stage.POLICY and not self.least_share <= share <= 1 - self.least_share:
@@ -283,9 +281,3 @@ def _recorded(trainer: Trainer) -> OfflineDataModule:
             "the trainer"
         )
     return data
-
-
-def _log_histogram(logger: WandbLogger, name: str, values: NDArray[np.float32]) -> None:
-    import wandb  # an extra; a WandbLogger exists only where it is installed
-
-    logger.experiment.log({name: wandb.Histogram(np_histogram=np.histogram(values, 64))})

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -18,6 +17,7 @@ from callbacks.evaluation_mode import evaluating
 from callbacks.rollout import PLAYABLE, RolloutEvaluation
 from callbacks.run_directory import directory_of, is_trial, written_whole
 from callbacks.stages import stage_name
+from callbacks.wandb_records import log_films
 from environments.drawing import import_pillow
 from environments.imported import is_import_path, make_imported
 from environments.registry import make_env, scenario_of
@@ -120,11 +120,9 @@ class Videos(Callback):
         for episode in range(self.episodes):
             path = directory_of(trainer) / DIRECTORY / f"{prefix}episode_{episode + 1}.mp4"
             captions.append(self._film_episode(module, self._first + episode, path))
-            paths.append(str(path))
+            paths.append(path)
             Console().print(f"{path}: {captions[-1]}", soft_wrap=True, highlight=False, markup=False)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_video(DIRECTORY, paths, step=max(trainer.global_step - 1, 0), caption=captions)
+        log_films(trainer, DIRECTORY, paths, captions)
 
     def _film_episode(self, module: LightningModule, seed: int, path: Path) -> str:
         """Plays one episode and writes its film; says what happened."""

@@ -65,6 +65,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "callbacks*": (
         "callbacks*",
         "environments*",
+        "analysis.main_policy",
         *(f"datamodules.{part}" for part in ("batch", "advantages", "offline")),
         *(f"lightning_modules.{part}" for part in (*FOUNDATION, "losses*", "networks.policies")),
     ),
@@ -72,7 +73,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "grid*": (
         "grid*",
         "analysis.main_policy",
-        "callbacks.run_directory",
+        *(f"callbacks.{part}" for part in ("run_directory", "code_version", "grid_cell")),
         "datamodules.catalogue",
         "datamodules.vaults",
     ),
@@ -96,7 +97,8 @@ THEIRS: dict[str, tuple[str, ...]] = {
     "huggingface_hub": ("datamodules.download",),
     "safetensors": ("environments.learned",),
     "torchmetrics": ("callbacks*",),
-    "wandb": ("callbacks*", "analysis.wandb_runs"),
+    "wandb": ("callbacks*", "analysis.wandb_runs", "analysis.wandb_dashboard"),
+    "wandb_workspaces": ("analysis.wandb_panels",),
     "PIL": ("environments.drawing",),
     "av": ("callbacks.videos",),
     "pandas": ("analysis*",),
