@@ -88,14 +88,15 @@ def wandb_curves(
 
 
 def _finished(project: str, filters: Mapping[str, Any] | None, api: Any) -> Iterator[Any]:
-    """The finished runs of a project; others are named in a warning."""
+    """The finished training runs of a project; unfinished ones are named in a warning, those of tests left out."""
     if api is None:
         try:
             import wandb
         except ImportError as error:
             raise ImportError("reading runs from Weights & Biases needs wandb: pip install -e '.[wandb]'") from error
         api = wandb.Api()
-    runs = list(api.runs(project, filters=dict(filters or {})))
+    found = api.runs(project, filters=dict(filters or {}))
+    runs = [run for run in found if run.config.get("stage", "fit") == "fit"]  # tests play weights of other runs
     left_out = [f"{run.name} ({run.state})" for run in runs if run.state != "finished"]
     if len(left_out) == len(runs):
         raise ValueError(
@@ -108,7 +109,7 @@ def _finished(project: str, filters: Mapping[str, Any] | None, api: Any) -> Iter
 
 
 def _identity(run: Any) -> dict[str, Any]:
-    """Who did what; a run of a grid has the task as its group and begins its name with the model."""
+    """Who did what; a run of a grid also says so by its group, the task, and its name, which begins with the model."""
     missing = [key for key in ("algorithm", "dataset", "quality", "seed") if key not in run.config]
     if missing:
         raise ValueError(
@@ -117,10 +118,10 @@ def _identity(run: Any) -> dict[str, Any]:
         )
     config = run.config
     return {
-        "task": run.group or f"{config['dataset']} {config['quality']}",
+        "task": config.get("task") or run.group or f"{config['dataset']} {config['quality']}",
         "dataset": config["dataset"],
         "quality": config["quality"],
-        "model": str(run.name).partition("/")[0] if run.group else config["algorithm"],
+        "model": config.get("model_name") or (str(run.name).partition("/")[0] if run.group else config["algorithm"]),
         "algorithm": config["algorithm"],
         "seed": config["seed"],
         "run": run.url,

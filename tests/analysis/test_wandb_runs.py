@@ -64,6 +64,13 @@ def test_a_run_outside_a_grid_is_named_after_algorithm_and_data():
     assert set(frame["model"]) == {"BC"} and set(frame["task"]) == {"embedded/smax/3m Mixed"}
 
 
+def test_a_run_that_says_where_it_belongs_is_believed():
+    said = {"task": "3m, half of it", "model_name": "bc_wide", "stage": "fit"}
+    frame = wandb_results("e/p", api=Api(Run(0, group="embedded/smax/3m/Mixed", **said), Run(1, stage="test")))
+    assert set(frame["task"]) == {"3m, half of it"} and set(frame["model"]) == {"bc_wide"}
+    assert set(frame["seed"]) == {0}, "tests are no second results"
+
+
 def test_histories_become_curves():
     frame = wandb_curves("e/p", api=Api(Run(3)))
     assert tuple(frame.columns) == CURVE_COLUMNS
