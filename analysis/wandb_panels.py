@@ -20,7 +20,8 @@ PROTOCOL = (
     "its critic.",
     "Final numbers (final/...) are those of the last weights at the end of training, usually over more episodes, of "
     "the policy that acts by default, or of the one that the grid's file names for the model. The numbers of "
-    "episodes are under trainer.callbacks in a run's configuration. No weights and no options are chosen by these numbers.",
+    "episodes are under trainer.callbacks in a run's configuration. No weights and no options are chosen by "
+    "these numbers.",
     "normalised_score is 0 for random teams and 100 for experts, where both returns are known. Times depend on the "
     "machine: compare them between runs of one machine only.",
 )

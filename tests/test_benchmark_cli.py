@@ -195,7 +195,7 @@ def test_mistakes_in_options(words: list[str], message: str, here: Path):
 def test_an_interruption_leaves_with_130(here: Path, monkeypatch: pytest.MonkeyPatch):
     write_grid()
 
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(benchmark_cli, "run_cells", interrupted)
