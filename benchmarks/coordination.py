@@ -27,37 +27,30 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
-from numpy.typing import NDArray
 
+from analysis.joint_actions import draw_choices, draw_points
 from callbacks.evaluation_mode import evaluating
+from callbacks.joint_actions import NOISES, Played, play_once, with_noises
 from datamodules.atomic import replacing
 from datamodules.catalogue import recorded_as
 from environments.landmarks import REACH
 from environments.registry import make_vector_env
-from environments.vector import VectorEnv, VectorStep
-from lightning_modules.networks.policies import Policy
 from record_cli import load_module
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GAMES = {"xor": "matrix/xor", "landmarks": "matrix/landmarks"}
 ALONE = {"xor": 1 / 2, "landmarks": 2 / 9}  # share of won games if everybody draws for itself from what is best
-NOISES = ("own", "shared")
 CAPTION = (
     "Joint actions with own and with shared noise. xor: percent of each pair of choices, framed where it wins. "
     "landmarks: where the three agents (colours) jump; all three circles have to be met."
 )
-FIRST_SEED = 1_000_000  # of the games played; away from those recorded
-SHOWN = 250  # landmark games in the picture
 
 #: What is not at its default. Labels are of the team's success: an agent's own share in it is the same for all actions.
 _CRITIC = {"critic_updates": 500, "credit": "joint", "label": "sign"}
@@ -68,25 +61,6 @@ METHODS = (
     *("vgm2p", "vgm2p_paired", "flow_bc", "meanflow_bc", "cfgrl", "diffusion_bc", "diffusion_ql", "fql", "mac_flow"),
     *("om2p", "madiff", "dof", "dof_policy"),
 )
-
-
-@dataclass(frozen=True)
-class Played:
-    """Games of one policy.
-
-    Attributes:
-        calls: Network calls of a decision.
-        state: What the games looked like, (E, S).
-        actions: What the team did, (E, N) or (E, N, A).
-        rewards: What it received, (E,).
-        won: Which games it won, (E,).
-    """
-
-    calls: int
-    state: NDArray[np.float32]
-    actions: NDArray[Any]
-    rewards: NDArray[np.float64]
-    won: NDArray[np.bool_]
 
 
 Results = dict[str, dict[str, dict[str, list[Played]] | str]]
@@ -217,25 +191,9 @@ def play_checkpoint(checkpoint: Path, game: str, episodes: int) -> dict[str, Pla
     env = make_vector_env(GAMES[game], episodes)
     with evaluating(module):
         return {
-            noise: play(module.for_environment(policy), env) for noise, policy in with_noises(module.policy).items()
+            noise: play_once(module.for_environment(policy), env)
+            for noise, policy in with_noises(module.policy).items()
         }
-
-
-def with_noises(policy: Policy) -> dict[str, Policy]:
-    """A policy with own and with shared noise; where it knows no such option, as it is."""
-    if is_dataclass(policy) and any(field.name == "shared_noise" for field in fields(policy)):
-        return {noise: replace(policy, shared_noise=noise == "shared") for noise in NOISES}
-    return {"own": policy}
-
-
-def play(policy: Policy, env: VectorEnv) -> Played:
-    """One game in every copy of a one-step environment."""
-    shown: VectorStep = env.reset(range(FIRST_SEED, FIRST_SEED + env.n_envs)).copied()
-    obs, legal = torch.from_numpy(shown.obs), torch.from_numpy(shown.legal_actions)
-    generator = torch.Generator().manual_seed(FIRST_SEED)
-    actions, _ = policy.act(obs, legal, policy.initial_state(env.n_envs), generator)
-    after = env.step(actions.numpy())
-    return Played(policy.network_calls, shown.state, actions.numpy(), np.array(after.rewards), np.array(after.won))
 
 
 def spread(values: Iterable[float]) -> str:
@@ -302,32 +260,11 @@ def draw(panel: Axes, game: str, noise: str, games: list[Played] | str) -> None:
         panel.set_frame_on(False)
         return
     panel.set_title(f"{noise}: won {100 * games[0].won.mean():.0f} %", fontsize=7, pad=2)
-    (draw_choices if game == "xor" else draw_points)(panel, games[0])
-
-
-def draw_choices(panel: Axes, games: Played) -> None:
-    """How often each pair was chosen."""
-    shares = np.bincount(games.actions @ [2, 1], minlength=4).reshape(2, 2) / len(games.actions)
-    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for first, second in np.ndindex(2, 2):
-        colour = "white" if shares[first, second] > 0.5 else "black"
-        panel.text(
-            second, first, f"{100 * shares[first, second]:.0f}", ha="center", va="center", color=colour, fontsize=8
-        )
-        if first != second:
-            panel.add_patch(Rectangle((second - 0.47, first - 0.47), 0.94, 0.94, fill=False, color="tab:green", lw=1.5))
-
-
-def draw_points(panel: Axes, games: Played) -> None:
-    """Where the agents jumped, with the first landmark turned to the top."""
-    landmarks = games.state.reshape(-1, 3, 2).astype(np.float64)[:SHOWN] @ [1, 1j]  # points as complex numbers
-    turn = 1j / (landmarks[:, :1] / np.abs(landmarks[:, :1]))
-    points = turn * (games.actions[:SHOWN].astype(np.float64) @ [1, 1j])
-    for place in (turn * landmarks)[0]:
-        panel.add_patch(Circle((place.real, place.imag), REACH, fill=False, color="0.6", lw=0.8))
-    for agent, colour in enumerate(("#0072B2", "#E69F00", "#009E73")):
-        panel.scatter(points[:, agent].real, points[:, agent].imag, s=2, color=colour, alpha=0.35, linewidths=0)
-    panel.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal")
+    played = games[0]
+    if game == "xor":
+        draw_choices(panel, played.actions)
+    else:
+        draw_points(panel, played.state.reshape(-1, 3, 2), played.actions, REACH)
 
 
 def arguments() -> argparse.Namespace:
