@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 _COLOURS = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
 _LINES = ("-", "--", ":", "-.")
@@ -86,6 +87,10 @@ def draw_speed(axes: Axes, table: pd.DataFrame, value: str, label: str, named: S
         place = (row["ms_per_decision"], row[value])
         axes.annotate(row["model"], place, xytext=(5, 3), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", xlabel="milliseconds per decision", ylabel=label)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.15)
     _plain(axes)
     axes.grid(color="0.9")
 
