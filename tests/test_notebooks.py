@@ -38,7 +38,7 @@ class Run:
             self.monkeypatch.setenv(f"VGM2P_{variable}", str(value))
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         notebook.cells.append(nbformat.v4.new_code_cell(f"import json; print(json.dumps({asked}))"))
-        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(self.directory)}}).execute()
+        NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(self.directory)}}).execute()
         return json.loads(notebook.cells[-1].outputs[-1].text), notebook
 
 
@@ -159,6 +159,7 @@ def small_grid(directory: Path) -> Path:
     }
     few = {"xor": (150, 50), "landmarks": (40, 20)}
     for name, (updates, critic) in few.items():
+        OfflineDataModule(f"embedded/matrix/{name}", root=directory / "vaults").prepare_data()
         counts = {"trainer.max_steps": updates, "model.init_args.critic_updates": critic}
         grid["datasets"][name]["arguments"] |= counts
     (directory / "grid.yaml").write_text(yaml.safe_dump(grid))
