@@ -173,13 +173,16 @@ def test_guidance_and_training_curves(run: Run, tmp_path: Path):
     asked = """{
         "scales": by_scale["xor won"].to_dict(), "calls": by_steps["network calls"].tolist(),
         "noise": by_noise["xor won"].to_dict(), "shared": shares.tolist(),
+        "own": joint_shares(play("xor", shared_noise=False).actions, 2).tolist(),
         "costs": costs["calls_per_decision"].tolist(),
     }"""
     values, notebook = run("guidance", asked, RESULTS=results_here, GRID=small_grid(tmp_path), GAMES=1000)
     assert list(values["scales"]) == ["w = 0", "w = 1", "w = 2", "w = 4", "w = 8"]
     assert values["calls"] == [1, 2, 4, 10] and values["costs"] == [1, 4, 1, 4]
-    assert values["noise"]["own noise"] == pytest.approx(0.5, abs=0.1), "independent draws win half of the games"
-    assert values["noise"]["shared noise"] > 0.6 > values["scales"]["w = 0"]
+    own = np.array(values["own"])
+    independent = np.outer(own.sum(axis=1), own.sum(axis=0))
+    assert own == pytest.approx(independent, abs=0.06), "own noise: the product of what each agent does"
+    assert values["noise"]["own noise"] == pytest.approx(own[0, 1] + own[1, 0])
     assert values["noise"]["shared noise"] == values["scales"]["w = 1"], "the same policy, the same draws"
     shares = np.array(values["shared"])
     assert shares.sum() == pytest.approx(1)
