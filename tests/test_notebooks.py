@@ -190,7 +190,8 @@ def test_guidance_and_training_curves(run: Run, tmp_path: Path):
     assert pictures(notebook) == 3
 
     asked = """{
-        "spans": spans, "positive": float((advantages > 0).mean()), "mean reward": float(data.rewards.mean()),
+        "spans": spans, "gap": float(advantages[data.rewards > 0].min() - advantages[data.rewards == 0].max()),
+        "mean reward": float(data.rewards.mean()),
         "policy": curves.loc[curves["metric"] == "train/policy_loss", "update"].tolist(),
         "critic": curves.loc[curves["metric"] == "train/value_loss", "update"].tolist(),
         "data": float(recorded.iloc[0]), "rows": evaluation["policy"].tolist(),
@@ -199,7 +200,9 @@ def test_guidance_and_training_curves(run: Run, tmp_path: Path):
     values, notebook = run("training_curves", asked, RUN=made)
     assert values["spans"] == [["critic", 1, 50], ["policy", 51, 150]]
     assert values["critic"] == [10, 20, 30, 40, 50] and values["policy"] == list(range(60, 151, 10))
-    assert values["positive"] == pytest.approx(values["mean reward"]), "what was won is good"
+    assert values["gap"] == pytest.approx(1.0, abs=1e-5), (
+        "r - V, with one V: what was won is 1 better than what was lost"
+    )
     assert values["data"] == pytest.approx(values["mean reward"])
     assert values["rows"][:2] == ["the data", "cloning (null condition)"]
     assert pictures(notebook) == 3
