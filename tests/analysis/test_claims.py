@@ -6,19 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.claims import (
+from analysis.claim_tables import (
     Setting,
     coefficient_curves,
     coefficient_runs,
-    main,
     played_settings,
     relative_range,
     sensitivity,
     setting_of,
     steps_table,
     variants,
-    verdicts,
 )
+from analysis.claims import main, verdicts
 from analysis.runs import tidy
 from analysis.statistics import Array
 from tests.analysis.frames import results
