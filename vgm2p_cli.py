@@ -25,6 +25,7 @@ import callbacks
 import data_cli
 import datamodules
 import lightning_modules
+import report_cli
 from callbacks.run_directory import claim_run, continue_metrics, find_checkpoint, identity, run_of
 from callbacks.run_metadata import name_runs, prepare_wandb
 from callbacks.stages import check_stages
@@ -34,7 +35,7 @@ from lightning_modules import OfflineModule
 DIMENSIONS = ("n_agents", "obs_dim", "state_dim", "action_dim", "discrete")
 PACKAGES = (
     *("analysis", "benchmark_cli", "callbacks", "data_cli", "datamodules", "environments", "grid", "lightning_modules"),
-    *("record_cli", "vgm2p_cli"),
+    *("record_cli", "report_cli", "vgm2p_cli"),
 )
 CLASSES = (*callbacks.__all__, *datamodules.__all__, *lightning_modules.__all__)
 DESCRIPTION = (
@@ -42,7 +43,8 @@ DESCRIPTION = (
     "'lightning fit --config configs/smac.yaml'; every value in it can be overridden on the command line. "
     "'lightning data list' shows all datasets; 'lightning data fetch DATASET' downloads one that is published, "
     "'lightning data record DATASET QUALITY' records an embedded one, or a policy of your own. "
-    "'lightning benchmark --config GRID' runs many models on many datasets with many seeds."
+    "'lightning benchmark --config GRID' runs many models on many datasets with many seeds; "
+    "'lightning report RESULTS' makes a page of tables and figures of them."
 )
 OPTIONS_HINT = (
     "Options of an algorithm: --model.help VGM2P (or AWR, BC, ...). Options of the data: --data.help "
@@ -411,6 +413,8 @@ def main(args: Sequence[str] | None = None) -> None:
             data_cli.run(words[1:])
         elif words[:1] == ["benchmark"]:
             benchmark_cli.run(words[1:], resolved)
+        elif words[:1] == ["report"]:
+            report_cli.run(words[1:])
         else:
             CLI(None if args is None else words)
     except (ValueError, TypeError, OSError, ImportError, MisconfigurationException) as error:

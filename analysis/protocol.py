@@ -44,7 +44,7 @@ def departures(frame: pd.DataFrame, protocol: Protocol = DEFAULT) -> list[str]:
     found = []
     seeds = rows.groupby(["task", "model"])["seed"].nunique()
     if len(few := seeds[seeds < protocol.seeds]):
-        found.append(f"{_range(few)} seeds instead of {protocol.seeds} ({len(few)} of {len(seeds)} pairs)")
+        found.append(f"{_seeds(few)} instead of {protocol.seeds} ({len(few)} of {len(seeds)} pairs)")
     if len(short := rows["episodes"].dropna()[lambda counts: counts < protocol.episodes]):
         found.append(f"{_range(short)} episodes per evaluation instead of at least {protocol.episodes}")
     missing = [name for name in protocol.checkpoints if name not in set(rows["checkpoint"])]
@@ -66,11 +66,17 @@ def statement(frame: pd.DataFrame) -> str:
         frame: Results, of all policies and checkpoints.
     """
     rows = frame[frame["main"]]
-    seeds = _range(rows.groupby(["task", "model"])["seed"].nunique())
+    seeds = _seeds(rows.groupby(["task", "model"])["seed"].nunique())
     updates = _range(rows.loc[rows["checkpoint"] == "final", "updates"].dropna())
     weights = " and ".join(name for name in ("final", "best") if name in set(rows["checkpoint"]))
     episodes = _range(rows["episodes"].dropna())
-    return f"{seeds} seeds, {episodes} episodes per evaluation, {updates} updates, {weights} weights"
+    return f"{seeds}, {episodes} episodes per evaluation, {updates} updates, {weights} weights"
+
+
+def _seeds(numbers: pd.Series) -> str:
+    """``1 seed``, or ``3 to 5 seeds``."""
+    words = _range(numbers)
+    return f"{words} seed{'' if words == '1' else 's'}"
 
 
 def _range(numbers: pd.Series) -> str:

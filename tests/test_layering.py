@@ -19,6 +19,7 @@ PACKAGES = (
     "data_cli",
     "record_cli",
     "benchmark_cli",
+    "report_cli",
     "vgm2p_cli",
 )
 MODULES = sorted(
@@ -82,6 +83,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "data_cli": ("*",),
     "record_cli": ("*",),
     "benchmark_cli": ("*",),
+    "report_cli": ("*",),
     "vgm2p_cli": ("*",),
 }
 # Package of somebody else -> the only modules of ours that may import it.
@@ -103,6 +105,7 @@ THEIRS: dict[str, tuple[str, ...]] = {
     "av": ("callbacks.videos",),
     "pandas": ("analysis*",),
     "matplotlib": ("analysis*",),
+    "jinja2": ("analysis.report.pages",),
     "pytorch_lightning": (),
 }
 TORCH_ONLY = ("lightning_modules.flows*", "lightning_modules.losses*", "lightning_modules.networks*")

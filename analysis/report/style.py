@@ -1,0 +1,117 @@
+"""How models look in figures, the same in all of them, and how figures become text."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#0060a8", "#c44e00", "#007d5a", "#a03070", "#6a4fb0", "#7d6000", "#b0202a", "#404040")  # dark on white
+LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "d")
+GREY = "#c8c8c8"
+WIDTH = 4.6  # inches; two figures stand side by side on a wide screen, one fills a phone
+GROUP = 6  # models that one panel can tell apart
+_SETTINGS: Mapping[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#606060",
+    "axes.labelcolor": "#202020",
+    "text.color": "#202020",
+    "text.parse_math": False,  # a model may be called $x$
+    "svg.fonttype": "none",  # letters stay letters
+    "legend.frameon": False,
+    "figure.dpi": 100,
+}
+
+
+class Look(NamedTuple):
+    """How a model is drawn."""
+
+    colour: str
+    line: Any
+    marker: str
+
+
+def looks(models: Sequence[str]) -> dict[str, Look]:
+    """A look for each model; no two of 24 are the same.
+
+    Args:
+        models: In order; neighbours differ in colour and marker.
+    """
+    return {
+        model: Look(COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)], MARKERS[i % len(MARKERS)])
+        for i, model in enumerate(models)
+    }
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Within it, figures are drawn and written in the style of the report."""
+    with mpl.rc_context(dict(_SETTINGS)):
+        yield
+
+
+def panel(height: float = 3.4, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes.
+
+    Args:
+        height: In inches.
+        width: In inches.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def groups(models: Sequence[str]) -> list[list[str]]:
+    """Models in as many panels as are needed to tell them apart, of about equal numbers."""
+    panels = -(-len(models) // GROUP)
+    size = -(-len(models) // max(panels, 1))
+    return [list(models[start : start + size]) for start in range(0, len(models), max(size, 1))]
+
+
+def svg_of(figure: Figure, name: str, alt: str) -> str:
+    """A figure as an ``svg`` element that can stand in a page among others: no prologue, no address, names of its own.
+
+    Args:
+        figure: The figure.
+        name: What its inner names begin with; unique in the page.
+        alt: What is to be seen.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):  # the same figure gives the same file
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", text)
+    text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}.", text)
+    _, start, rest = text.partition("<svg")
+    start += f' role="img" aria-label="{_attribute(alt)}"'
+    width = figure.get_figwidth() * 96
+    least = f";min-width:{0.75 * width:.0f}px" if width > 1.2 * WIDTH * 96 else ""  # wide ones scroll on a phone
+    rest = re.sub(r'\swidth="[^"]*pt"', f' style="max-width:{width:.0f}px{least}"', rest, count=1)
+    return (start + re.sub(r'\sheight="[^"]*pt"', "", rest, count=1)).strip()
+
+
+def save(figure: Figure, path: Path, name: str) -> None:
+    """Writes a figure.
+
+    Args:
+        figure: The figure.
+        path: Its ending, .svg or .png, decides the format.
+        name: What makes the names inside an SVG file; the same figure gives the same file.
+    """
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
