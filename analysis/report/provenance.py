@@ -104,13 +104,14 @@ def _calls(calls: Any) -> Table | Words:
     if not rows:
         return Words(("No grid.json lies beside the results: versions and machine are not known.",))
     frame = pd.DataFrame(rows)
-    columns: list[tuple[Head, Shown]] = [
-        (Head(name, number=False), lambda row, name=name: Cell(str(row[name]), code=name == "command"))  # type: ignore[misc]
-        for name in frame.columns
-    ]
+    columns = [(Head(name, number=False), _as_it_is(name)) for name in frame.columns]
     return table_of(
         "machines", "With what the grid was run; a row for each time that anything changed.", frame, columns
     )
+
+
+def _as_it_is(name: str) -> Shown:
+    return lambda row: Cell(str(row[name]), code=name == "command")
 
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:

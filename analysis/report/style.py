@@ -78,39 +78,44 @@ def groups(models: Sequence[str]) -> list[list[str]]:
     return [list(models[start : start + size]) for start in range(0, len(models), max(size, 1))]
 
 
-def svg_of(figure: Figure, name: str, alt: str) -> str:
+def write(figure: Figure, name: str, svg: Path, png: Path) -> str:
+    """Writes a figure.
+
+    Args:
+        figure: The figure.
+        name: Its name; the same figure of the same name gives the same files.
+        svg: The one file.
+        png: The other file.
+
+    Returns:
+        What is in the SVG file.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg.write_text(buffer.getvalue(), encoding="utf-8")
+    figure.set_layout_engine("none")  # everything has its place now, and need not be placed again
+    figure.savefig(png, format="png", dpi=160)
+    return buffer.getvalue()
+
+
+def inline(figure: Figure, name: str, svg: str, alt: str) -> str:
     """A figure as an ``svg`` element that can stand in a page among others: no prologue, no address, names of its own.
 
     Args:
         figure: The figure.
         name: What its inner names begin with; unique in the page.
+        svg: What is in its SVG file.
         alt: What is to be seen.
     """
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):  # the same figure gives the same file
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", text)
     text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}.", text)
-    _, start, rest = text.partition("<svg")
-    start += f' role="img" aria-label="{_attribute(alt)}"'
     width = figure.get_figwidth() * 96
     least = f";min-width:{0.75 * width:.0f}px" if width > 1.2 * WIDTH * 96 else ""  # wide ones scroll on a phone
-    rest = re.sub(r'\swidth="[^"]*pt"', f' style="max-width:{width:.0f}px{least}"', rest, count=1)
-    return (start + re.sub(r'\sheight="[^"]*pt"', "", rest, count=1)).strip()
-
-
-def save(figure: Figure, path: Path, name: str) -> None:
-    """Writes a figure.
-
-    Args:
-        figure: The figure.
-        path: Its ending, .svg or .png, decides the format.
-        name: What makes the names inside an SVG file; the same figure gives the same file.
-    """
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    text = re.sub(r'\swidth="[^"]*pt"', f' style="max-width:{width:.0f}px{least}"', text, count=1)
+    text = re.sub(r'\sheight="[^"]*pt"', "", text, count=1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{_attribute(alt)}"', 1).strip()
 
 
 def _attribute(text: str) -> str:

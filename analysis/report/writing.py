@@ -10,7 +10,7 @@ from analysis.report.pages import Report, html, markdown
 from analysis.report.provenance import runs, settings
 from analysis.report.published_section import published_section
 from analysis.report.sources import read_sources, written
-from analysis.report.style import save, styled, svg_of
+from analysis.report.style import inline, styled, write
 from analysis.report.tasks import tasks
 from analysis.statistics import REPETITIONS
 
@@ -45,10 +45,10 @@ def write_report(
         report = _report(material(sources, checkpoint, repetitions), out, title)
         svgs = {}
         for drawing in report.drawings:
-            svgs[drawing.name] = svg_of(drawing.figure, drawing.name, drawing.alt)
-            for suffix in (".svg", ".png"):
-                with written(out / "figures" / f"{drawing.name}{suffix}") as unfinished:
-                    save(drawing.figure, unfinished, drawing.name)
+            files = (out / "figures" / f"{drawing.name}{suffix}" for suffix in (".svg", ".png"))
+            with written(next(files)) as svg, written(next(files)) as png:
+                text = write(drawing.figure, drawing.name, svg, png)
+            svgs[drawing.name] = inline(drawing.figure, drawing.name, text, drawing.alt)
     for table in report.tables:
         with written(out / "tables" / f"{table.name}.csv") as unfinished:
             table.frame.to_csv(unfinished, index=False, lineterminator="\n")
