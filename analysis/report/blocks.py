@@ -81,10 +81,17 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Figures side by side, as many in a row as the screen has room for, with one caption."""
+    """Figures side by side, as many in a row as the screen has room for.
+
+    Args:
+        caption: One for all.
+        drawings: The figures.
+        first_is_tall: Whether the first one is as high as two of the others.
+    """
 
     caption: str
     drawings: Sequence[Drawing]
+    first_is_tall: bool = False
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,11 @@ def comparable(frame: pd.DataFrame, value: str) -> Comparable:
             size = (len(models) * len(tasks) * int(seeds), len(tasks))
             if size > best[0]:
                 best = size, models, [task for task in everything[1] if task in tasks], int(seeds)
-    _, models, tasks, seeds = best
-    rows = known[known["model"].isin(models) & known["task"].isin(tasks)].sort_values("seed", kind="stable")
+    _, models, kept, seeds = best
+    rows = known[known["model"].isin(models) & known["task"].isin(kept)].sort_values("seed", kind="stable")
     rows = rows.groupby(["task", "model"], sort=False).head(seeds)
-    left = (
-        [name for name in all_of if name not in kept] for all_of, kept in zip(everything, (models, tasks), strict=True)
-    )
-    return Comparable(rows, models, tasks, seeds, *left)
+    without = [model for model in everything[0] if model not in models]
+    return Comparable(rows, models, kept, seeds, without, [task for task in everything[1] if task not in kept])
 
 
 def ranking(frame: pd.DataFrame, value: str = "return") -> list[str]:

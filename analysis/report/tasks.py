@@ -69,7 +69,7 @@ def _figures(material: Material, task: str, data: list[float]) -> Gallery:
         if figure is not None:
             stem = "decisions" if fewer else "speed"
             drawings.append(Drawing(f"{stem}-{name}", f"Return on {task} against {label}, by model.", figure))
-            fronts.append(f"{label.partition(' (')[0]}: {listed(figures.front(found, column, fewer))}")
+            fronts.append(f"By {label.partition(' (')[0]}: {listed(figures.front(found, column, fewer))}")
     caption = "First: mean return"
     caption += ", 95 % interval and each seed" if rows.groupby("model")["seed"].nunique().max() > 1 else ""
     caption += "; dotted: the recorded episodes. " if data else ". "
@@ -79,7 +79,7 @@ def _figures(material: Material, task: str, data: list[float]) -> Gallery:
             f"which no other one is both better and cheaper. {'. '.join(fronts)}. Times are only as comparable as the "
             "load of the machine was equal; the settings below say how many jobs ran at once."
         )
-    return Gallery(caption, drawings)
+    return Gallery(caption, drawings, first_is_tall=True)
 
 
 def _curves(material: Material, task: str) -> Gallery | None:
