@@ -1,6 +1,7 @@
 """The figures of a report. Each returns matplotlib figures; drawing is within ``style.styled``."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -186,7 +187,7 @@ def cost(found: pd.DataFrame, column: str, label: str, fewer: bool, looks: Looks
         look = looks[row["model"]]
         axes.plot([row[column]], [row["return"]], look.marker, color=look.colour, markersize=6)
         weight = "bold" if row["model"] in best else "normal"
-        place = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 8}
+        place: dict[str, Any] = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 8}
         axes.annotate(str(row["place"]), (row[column], row["return"]), color=look.colour, weight=weight, **place)
     axes.set_xscale("log")
     _plain_ticks(axes, known[column])

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "d")
 GREY = "#c8c8c8"
 WIDTH = 4.6  # inches; two figures stand side by side on a wide screen, one fills a phone
 GROUP = 6  # models that one panel can tell apart
-_SETTINGS: Mapping[str, Any] = {
+_SETTINGS: Any = {  # matplotlib spells out the type of its keys
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -56,7 +56,7 @@ def looks(models: Sequence[str]) -> dict[str, Look]:
 @contextmanager
 def styled() -> Iterator[None]:
     """Within it, figures are drawn and written in the style of the report."""
-    with mpl.rc_context(dict(_SETTINGS)):
+    with mpl.rc_context(_SETTINGS):
         yield
 
 
