@@ -114,7 +114,7 @@ def test_baselines(run: Run, tmp_path: Path):
     }"""
     values, notebook = run("baselines", asked, RESULTS=recorded_results(tmp_path / "results"), MODEL="x")
     assert values["iqm"] == {"x": 40.0, "y": 30.0}, "the middle two of 10, 30, 50, 70 and of 0, 20, 40, 60"
-    assert values["left out"] == ["models left out: z"]
+    assert values["left out"] == ["z"]
     assert values["improvement"] == [["y", 0.75]], "three of the four pairs of each task"
     assert values["ends"] == {"x": 2.0, "y": 1.0, "z": 9.9}
     assert values["best"] == [["a", "z", pytest.approx(9.9)], ["b", "x", 6.0]]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.comparable import ranking
 from analysis.report.blocks import plain_names
 from analysis.report.by_task import compared
-from analysis.report.comparable import ranking
 from analysis.report.sources import Sources
 from analysis.report.style import Look, looks
 from analysis.runs import main_rows

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from analysis.comparable import Comparable, comparable
 from analysis.profiles import performance_profiles
 from analysis.report import figures
 from analysis.report.blocks import (
@@ -21,7 +22,6 @@ from analysis.report.blocks import (
     several,
     table_of,
 )
-from analysis.report.comparable import Comparable, comparable
 from analysis.report.material import Material
 from analysis.statistics import STATISTICS, aggregates, improvement_probability
 

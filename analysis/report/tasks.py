@@ -6,6 +6,7 @@ from analysis.profiles import efficiency_curves
 from analysis.report import figures
 from analysis.report.blocks import Drawing, Gallery, Section, Table, Words, count, listed
 from analysis.report.by_task import STAGES, main_table, of_the_data, policies, policies_table
+from analysis.report.equal_time_section import at_equal_time
 from analysis.report.material import Material
 
 LEGEND = (
@@ -38,7 +39,8 @@ def _task(material: Material, task: str) -> Section:
     if len(played):
         table = policies_table(played, f"policies-{name}")
         parts.append(Section(f"policies-{name}", f"{task}: other ways to play the same weights", (table,), folded=True))
-    return Section(f"task-{name}", task, parts)
+    timed = at_equal_time(material, task)
+    return Section(f"task-{name}", task, [*parts, timed] if timed else parts)
 
 
 def _learned_from(material: Material, task: str) -> str:

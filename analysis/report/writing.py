@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from analysis.report.blocks import Section, Words
+from analysis.report.claims_section import claims_section
 from analysis.report.material import Material, material
 from analysis.report.overall import overall
 from analysis.report.overview import headline, missing_cells, overview, remarks
@@ -60,12 +61,13 @@ def write_report(
 
 def _report(found: Material, out: Path, title: str | None) -> Report:
     name = found.sources.grid.get("name") or found.sources.directory.resolve().name
-    missing = missing_cells(found)
+    missing, claims = missing_cells(found), claims_section(found)
     sections = [
         *([missing] if missing else []),
         overview(found),
         overall(found),
         tasks(found),
+        *([claims] if claims else []),
         published_section(found),
         settings(found),
         runs(found, out),

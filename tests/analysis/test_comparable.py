@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.report.comparable import comparable, ranking
+from analysis.comparable import comparable, ranking
 from tests.analysis.frames import results
 
 
