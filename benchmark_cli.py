@@ -174,7 +174,7 @@ def _prepare(plan: Plan, places: Sequence[Place], jobs: int, program: Sequence[s
         before = read_json(results / GRID, {"calls": []})
         call = {
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": sys.argv,
+            "command": ["lightning", *sys.argv[1:]],
             "jobs": jobs,
             "threads_per_cell": threads_per_cell(jobs),
             "versions": versions(),

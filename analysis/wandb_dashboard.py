@@ -9,12 +9,12 @@ and a new report, and changes none of before.
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from analysis.report.sources import written
 
 TITLE = "Comparison of models"
 PREVIEW = "-"  # for --dry_run without a file: the screen
@@ -164,12 +164,8 @@ def _show(text: str, where: str) -> None:
     if where == PREVIEW:
         print(text)
         return
-    path = Path(where)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")
-    os.replace(name, path)
+    with written(Path(where)) as unfinished:
+        unfinished.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ A run is a directory that no other run writes to::
 
 import csv
 import os
-import tempfile
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -152,13 +152,13 @@ def written_whole(path: Path) -> Iterator[Path]:
         Where to write meanwhile, in the same directory and with the same suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(descriptor)
+    # No mkstemp: its files are for their owner only, and these are to be read by whoever may read the directory.
+    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
     try:
-        yield Path(name)
-        os.replace(name, path)
+        yield unfinished
+        os.replace(unfinished, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def _number(run: Path) -> int:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,13 +19,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         The open file. After an exception or a kill the old content is still there, or nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    # No mkstemp: its files are for their owner only, and these are to be read by whoever may read the directory.
+    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with unfinished.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise

@@ -89,6 +89,15 @@ def test_a_continued_run_keeps_the_rows_before_its_checkpoint(tmp_path: Path):
     ]
 
 
+def test_a_written_file_can_be_read_by_others(tmp_path: Path):
+    """Directories of results are shared; a new file has the usual permissions."""
+    usual, path = tmp_path / "usual", tmp_path / "a.json"
+    usual.touch()
+    with written_whole(path) as unfinished:
+        unfinished.write_text("1")
+    assert path.stat().st_mode == usual.stat().st_mode
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path):
     path = tmp_path / "new" / "table.csv"
     with written_whole(path) as unfinished:

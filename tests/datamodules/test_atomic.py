@@ -19,3 +19,12 @@ def test_the_new_content_appears_only_when_it_is_complete(tmp_path: Path) -> Non
         file.write(b"third")
     assert path.read_bytes() == b"third"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.bin"]
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path):
+    """Vaults are shared; a new file has the usual permissions."""
+    usual, path = tmp_path / "usual", tmp_path / "a.json"
+    usual.touch()
+    with replacing(path) as file:
+        file.write(b"1")
+    assert path.stat().st_mode == usual.stat().st_mode
