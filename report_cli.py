@@ -18,7 +18,7 @@ def report(
     grid.json are then enough for the same report without the runs.
 
     Args:
-        results: Directory of the results, for example runs/benchmark/baselines, or a results.csv.
+        results: Directory of the results, for example runs/benchmark/embedded, or a results.csv.
         out: Directory of the report; by default report/ beside the results.
         title: Title; by default from the grid's name.
         checkpoint: Which weights count: the final ones, or the best ones, which were chosen by playing.
