@@ -149,11 +149,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         path: The file to write; its directory is made if missing.
 
     Yields:
-        Where to write meanwhile, in the same directory and with the same suffix.
+        Where to write meanwhile, an empty file in the same directory and with the same suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # No mkstemp: its files are for their owner only, and these are to be read by whoever may read the directory.
     unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
+    unfinished.touch()
     try:
         yield unfinished
         os.replace(unfinished, path)
