@@ -3,12 +3,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from torch import nn
 
-from callbacks import RunMetadata
+from callbacks import RunMetadata, run_metadata
 from callbacks.run_metadata import AXIS, ID_FILE, description, name_run, prepare_wandb, wandb_mode
 from tests.wandb_files import Logged
 
@@ -90,10 +91,15 @@ def test_a_cell_carries_the_names_of_its_grid(monkeypatch: pytest.MonkeyPatch):
     assert (cell["task"], cell["model_name"], cell["algorithm"]) == ("3m", "linear_wide", "Linear")
 
 
-def test_without_a_wandb_logger_nothing_happens():
-    trainer: Any = SimpleNamespace(loggers=[], is_global_zero=True)
+def test_without_a_wandb_logger_nothing_happens(monkeypatch: pytest.MonkeyPatch):
+    """Other loggers hear nothing, and nothing is looked up: no data, no versions, no commit."""
+    looked = []
+    monkeypatch.setattr(run_metadata, "description", lambda *_: looked.append("description"))
+    other = MagicMock(spec=CSVLogger)
+    trainer: Any = SimpleNamespace(loggers=[other], is_global_zero=True)
     module: Any = nn.Linear(2, 3)
     RunMetadata().setup(trainer, module, "fit")
+    assert looked == [] and other.mock_calls == []
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -5,9 +5,11 @@ import json
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.run_metadata import AXIS
 from callbacks.wandb_records import log_films, log_final, log_histogram
@@ -77,7 +79,9 @@ def test_seconds_per_update_by_hand():
 
 
 def test_without_a_wandb_logger_nothing_happens():
-    trainer: Any = SimpleNamespace(loggers=[], is_global_zero=True, global_step=4)
+    other = MagicMock(spec=CSVLogger)
+    trainer: Any = SimpleNamespace(loggers=[other], is_global_zero=True, global_step=4)
     log_histogram(trainer, "a", np.zeros(3, np.float32))
     log_films(trainer, "a", [], [])
     log_final(trainer, [{"policy": "the data"}], {}, {}, {})
+    assert other.mock_calls == []
