@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require
+from lightning_modules.base import require
 from lightning_modules.flow_regression import FlowRows, cloning_rows
 from lightning_modules.flows import meanflow, path
 from lightning_modules.joint_steps import JointSteps, joint_steps
-from lightning_modules.local_value_learning import Aggregate, LocalValueLearning
 from lightning_modules.losses.cloning import squared_cloning_error
 from lightning_modules.losses.zeroth_order import best_action, searched_actions
-from lightning_modules.networks.noise import Noise, standard_normal
+from lightning_modules.networks.noise import standard_normal
 from lightning_modules.networks.one_step import FlowOutput, MeanFlowActor, counted_entries
-from lightning_modules.networks.one_step_policies import OneStepPolicy
 from lightning_modules.networks.velocity import FlowTrace
+from lightning_modules.one_step_module import OneStepModule
 
 Identity = Literal["corrected", "published"]
 
 _SEARCH = (3, 10, 1.0, None)  # iterations, samples, first deviation, elites: as in https://github.com/lizr16/OM2P
 
 
-class OM2P(OfflineModule):
+class OM2P(OneStepModule):
     """Offline multi-agent mean-flow policy (Li et al., arXiv:2508.06269), every agent for itself.
 
         L_Q = ½ Σ_k E mean_i (Q_k(o_i, a_i) - G_i)²,   G_i from agg_k Q̄_k(o'_i, μ(o'_i, i, z'))
@@ -60,22 +59,11 @@ class OM2P(OfflineModule):
         time_distribution: For ``corrected``: distribution of times, ``uniform`` or ``logit_normal``.
         min_time: For ``corrected``: smallest t in training; an endpoint's velocity is divided by t.
         q_weight: β >= 0. It weighs values in the unit of rewards, unless ``normalise_q``; 0 is MeanFlow cloning.
-        normalise_q: Whether values are divided by their mean size in the actors' loss.
-        aggregate: What is made of two lagged critics in the targets: their ``mean`` or the smaller (``min``).
         discrete_q: How a choice's value is differentiated, see ``LocalValueLearning.of_choices``.
         search_weight: ω >= 0, for continuous actions.
-        noise: ``normal`` starts from N(0, I); ``zero`` starts from 0 and acts deterministically. When acting only.
-        shared_noise: When acting, agents of a team start from one common noise.
-        steps_per_update: Recorded joint steps of an update that actors learn from, drawn from the batch; null takes all
-            of them.
-        discount: γ in [0, 1].
-        trace_decay: λ in [0, 1] of the targets: 0 looks one step ahead, 1 to the end of the window.
-        critic_hidden_dims: Widths of the critics' hidden blocks.
-        critic_learning_rate: Adam's step size for the critics.
-        target_rate: Rate in (0, 1] at which target networks follow.
         hidden_dims: Widths of the actors' hidden blocks.
-        learning_rate: Adam's step size for the actors.
-        **team_options: Dimensions, ``standardise`` and ``encoder`` of ``OfflineModule``; all are options of this class.
+        **one_step_options: Acting and critics of ``OneStepModule``, dimensions of ``OfflineModule``; all are options of
+            this class, too.
 
     Raises:
         ValueError: If a number is outside its range, or the form does not fit choices.
@@ -90,23 +78,12 @@ class OM2P(OfflineModule):
         time_distribution: path.TimeDistribution = "uniform",
         min_time: float = 0.05,
         q_weight: float = 1.0,
-        normalise_q: bool = True,
-        aggregate: Aggregate = "mean",
         discrete_q: Literal["straight_through", "expected"] = "expected",
         search_weight: float = 0.0,
-        noise: Noise = "normal",
-        shared_noise: bool = False,
-        steps_per_update: int | None = 256,
-        discount: float = 0.99,
-        trace_decay: float = 0.0,
-        critic_hidden_dims: Sequence[int] = (192, 192, 192),
-        critic_learning_rate: float = 5e-4,
-        target_rate: float = 0.005,
         hidden_dims: Sequence[int] = (192, 192, 192),
-        learning_rate: float = 3e-4,
-        **team_options: Any,
+        **one_step_options: Any,
     ) -> None:
-        super().__init__(**team_options)
+        super().__init__(team_value="alone", discrete_q=discrete_q, **one_step_options)
         self.save_hyperparameters()
         predicted: FlowOutput = output or ("endpoint" if self.discrete else "velocity")
         if self.discrete and (identity == "published" or predicted == "velocity" or search_weight > 0):
@@ -126,33 +103,19 @@ class OM2P(OfflineModule):
         self.differentiates = derivative == "exact"
         self.flow_ratio, self.min_time = flow_ratio, min_time
         self.time_distribution: path.TimeDistribution = time_distribution
-        self.q_weight, self.normalise_q, self.search_weight = q_weight, normalise_q, search_weight
-        self.discrete_q: Literal["straight_through", "expected"] = discrete_q
-        self.noise: Noise = noise
-        self.shared_noise, self.steps_per_update = shared_noise, steps_per_update
-        self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
+        self.q_weight, self.search_weight = q_weight, search_weight
         dims, memory = (self.n_agents, self.obs_dim, self.action_dim, self.discrete), (self.encoder, self.memory_dim)
-        returns = (discount, trace_decay, target_rate)
-        self.values = LocalValueLearning(*dims, critic_hidden_dims, "alone", aggregate, *returns, *memory)
         self.actor = MeanFlowActor(*dims, hidden_dims, predicted, identity == "published", *memory)
 
     @property
-    def policy(self) -> OneStepPolicy:
+    def acting_network(self) -> MeanFlowActor:
         """One step of the flow."""
-        return OneStepPolicy(self.actor, self.noise, self.shared_noise)
+        return self.actor
 
-    def evaluation_policies(self) -> Mapping[str, OneStepPolicy]:
-        """The policy, and the same with other noise."""
-        return {"policy": self.policy, **self.policy.with_other_noise()}
-
-    def parameter_groups(self) -> Sequence[dict[str, Any]]:
-        """Critics and actors."""
-        critics = parameter_group(self.critic_learning_rate, self.values.critic)
-        return (critics, parameter_group(self.learning_rate, self.actor))
-
-    def target_pairs(self) -> Sequence[TargetPair]:
-        """The critics."""
-        return self.values.target_pairs()
+    @property
+    def learning_network(self) -> MeanFlowActor:
+        """The flow."""
+        return self.actor
 
     def losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """See the class."""
@@ -167,10 +130,6 @@ class OM2P(OfflineModule):
         if self.search_weight > 0:
             policy = policy + self.search_weight * self._search_loss(steps, own, generator)
         return {"q": self.values.td_loss(batch, self.actor, generator), "policy": policy}
-
-    def diagnostics(self, batch: TeamBatch) -> dict[str, Tensor]:
-        """Mean values of what was done, of what the actors would do, and of the targets."""
-        return self.values.diagnostics(batch, self.actor)
 
     def _flow_loss(self, rows: FlowRows, generator: torch.Generator) -> Tensor:
         """The regression of u, a scalar."""

@@ -37,6 +37,7 @@ FOUNDATION = (
     "candidate_learning",
     "local_value_learning",
     "flow_distillation",
+    "one_step_module",
     "distilling_module",
     "flow_regression",
     "flow_cloning",
