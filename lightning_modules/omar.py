@@ -89,7 +89,7 @@ class OMAR(OfflineModule):
         if self.discrete:
             raise ValueError(
                 "OMAR searches continuous actions, but the data's actions are choices; use MACQL or CFCQL instead "
-                "(--model configs/model/macql.yaml)"
+                "(--model configs/model/ma_cql.yaml)"
             )
         require(0 <= imitation <= 1, "imitation", "in [0, 1]", imitation)
         require(penalty_weight >= 0, "penalty_weight", "at least 0", penalty_weight)

@@ -1,0 +1,25 @@
+"""What documents and messages tell the reader to open or run is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+NAMED = re.compile(r"\b((?:configs|docs|benchmarks|notebooks)/[\w./-]*\.(?:yaml|md|py|ipynb|png))\b")
+
+
+def shipped(*endings: str) -> list[Path]:
+    """Files under version control outside the tests, by how their names end."""
+    listed = subprocess.run(["git", "ls-files", *endings], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("this is no git checkout")
+    return [PROJECT / name for name in listed.stdout.splitlines() if not name.startswith("tests/")]
+
+
+def test_files_that_are_named_exist():
+    sources = shipped("*.py", "*.md", "*.yaml", "*.ipynb", "*.cfg")
+    named = {(path.name, name) for path in sources for name in NAMED.findall(path.read_text())}
+    assert len(named) > 100, "documents and messages name many files"
+    assert {(source, name) for source, name in named if not (PROJECT / name).is_file()} == set()
