@@ -26,13 +26,15 @@ def open_session(place: Place, words: Sequence[str], process: int, threads: int)
 
 
 def close_session(place: Place, code: int) -> None:
-    """Notes how the newest process ended.
+    """Notes how the newest process ended; nothing if the cell's directory was deleted meanwhile.
 
     Args:
         place: The cell.
         code: Its exit code.
     """
     sessions = _sessions(place)
+    if not sessions:
+        return
     seconds = (datetime.now(UTC) - datetime.fromisoformat(sessions[-1]["began"])).total_seconds()
     sessions[-1] |= {"exit_code": code, "seconds": round(seconds, 3)}
     write_json(place.directory / SESSIONS, sessions)
@@ -102,6 +104,8 @@ def what_happened(place: Place, code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     if code == 0:
         return "ended well, but without evaluation.csv; RolloutEvaluation has to be among trainer.callbacks"
+    if not place.log.is_file():
+        return f"its files in '{place.directory}' are gone; the same command starts it anew"
     lines = [line.strip() for line in place.log.read_text(errors="replace").replace("\r", "\n").splitlines()]
     start = max((index for index, line in enumerate(lines) if line.startswith("$ lightning ")), default=-1)
     telling = [line for line in lines[start + 1 :] if line and not line.startswith(("(The traceback", "All options:"))]

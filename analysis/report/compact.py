@@ -1,0 +1,101 @@
+"""A task's models in a Markdown table: ``python -m analysis.report.compact results/embedded 3m-mixed``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.equal_time import returns_at_equal_time
+from analysis.report.blocks import count, number, share
+from analysis.report.by_task import compared
+from analysis.report.sources import Sources, read_sources
+from analysis.runs import main_rows
+
+ABOUT = "What a task's models earn and cost, as a table in Markdown."
+REFERENCE = "vgm2p"
+#: Policies without chance, by the names of their rows.
+GREEDY = ("policy, mode", "policy, zero noise")
+
+
+def compact(sources: Sources, task: str) -> pd.DataFrame:
+    """The models of a task, the best first.
+
+    Args:
+        sources: The results; final weights count.
+        task: Which one.
+
+    Returns:
+        One row for each model: model, seeds, return (mean over seeds), std (over seeds), best, as_good (as in
+        :func:`analysis.tables.task_table`), greedy (the return of the policy without chance, where it is another one),
+        won, equal_time (the return in the training time of VGM2P; empty where that is not known), updates_per_second
+        (all updates in the time that training takes, evaluations left out; the median over seeds), calls_per_decision,
+        ms_per_decision, parameters.
+
+    Raises:
+        ValueError: If no model was run on the task, or none has final weights.
+    """
+    known = sorted(set(sources.results["task"]))
+    if task not in known:
+        raise ValueError(f"expected a task of '{sources.directory}', one of {', '.join(known)}; got '{task}'")
+    everything = sources.results[(sources.results["task"] == task) & (sources.results["checkpoint"] == "final")]
+    rows = main_rows(everything)
+    found = compared(rows, repetitions=1).set_index("model")
+    greedy = everything[everything["policy"].isin(GREEDY) & ~everything["main"]]
+    found["greedy"] = greedy.groupby("model")["return"].mean()
+    found["equal_time"] = float("nan")
+    timed = rows[rows["train_seconds"].notna()]
+    if REFERENCE in set(timed["model"]) and len(sources.curves):
+        found["equal_time"] = returns_at_equal_time(timed, sources.curves).groupby("model")["return"].mean()
+    found["updates_per_second"] = (rows["updates"] / rows["train_seconds"]).groupby(rows["model"]).median()
+    columns = ["seeds", "return", "std", "best", "as_good", "greedy", "won", "equal_time", "updates_per_second"]
+    return found[[*columns, "calls_per_decision", "ms_per_decision", "parameters"]].reset_index()
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table of ``compact`` as Markdown; columns that are empty for all models are left out."""
+    columns = {
+        "model": table["model"].map(lambda name: f"**`{name}`**" if name == REFERENCE else f"`{name}`"),
+        "return": pd.Series([_return(row) for _, row in table.iterrows()]),
+        "without chance": table["greedy"].map(_two),
+        "won": table["won"].map(share),
+        f"in {REFERENCE}'s time": table["equal_time"].map(_two),
+        "updates/s": table["updates_per_second"].map(lambda value: number(value, 2)),
+        "calls": table["calls_per_decision"].map(count),
+        "ms": table["ms_per_decision"].map(lambda value: number(value, 2)),
+        "parameters": table["parameters"].map(count),
+    }
+    if table["seeds"].nunique() > 1:
+        columns["seeds"] = table["seeds"].map(count)
+    empty = {"won": "won", "without chance": "greedy", f"in {REFERENCE}'s time": "equal_time"}
+    shown = {name: texts for name, texts in columns.items() if name not in empty or table[empty[name]].notna().any()}
+    lines = [f"| {' | '.join(shown)} |", "|---" + "|--:" * (len(shown) - 1) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(cells)} |" for cells in zip(*shown.values(), strict=True)])
+
+
+def _return(row: pd.Series) -> str:
+    spread = f" ± {row['std']:.2f}" if row["seeds"] > 1 else ""
+    text = f"{row['return']:.2f}{spread}"
+    return f"**{text}**" if row["best"] else f"{text} *" if row["as_good"] else text
+
+
+def _two(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.2f}"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Prints the table of a task."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.report.compact", description=ABOUT)
+    parser.add_argument("results", type=Path, help="directory of lightning benchmark, or its results.csv")
+    parser.add_argument("task", help="the grid's name of a dataset")
+    options = parser.parse_args(words)
+    try:
+        print(markdown(compact(read_sources(options.results), options.task)))
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
