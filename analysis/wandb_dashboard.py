@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.report.sources import written
+from whole_files import written_whole
 
 TITLE = "Comparison of models"
 PREVIEW = "-"  # for --dry_run without a file: the screen
@@ -164,7 +164,7 @@ def _show(text: str, where: str) -> None:
     if where == PREVIEW:
         print(text)
         return
-    with written(Path(where)) as unfinished:
+    with written_whole(Path(where)) as unfinished:
         unfinished.write_text(text + "\n")
 
 

@@ -20,7 +20,6 @@ under --runs to repeat one. An algorithm that refuses a game has a row that says
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import subprocess
 import sys
@@ -38,11 +37,11 @@ from matplotlib.figure import Figure
 from analysis.joint_actions import draw_choices, draw_points
 from callbacks.evaluation_mode import evaluating
 from callbacks.joint_actions import NOISES, Played, play_once, with_noises
-from datamodules.atomic import replacing
 from datamodules.catalogue import recorded_as
 from environments.landmarks import REACH
 from environments.registry import make_vector_env
 from record_cli import load_module
+from whole_files import written_whole
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GAMES = {"xor": "matrix/xor", "landmarks": "matrix/landmarks"}
@@ -292,12 +291,10 @@ def main() -> None:
     results = trained(options) if options.train else compared(options)
     games = [game for game in options.games if any(game in of_method for of_method in results.values())]
     text = table(results, games)
-    with replacing(options.out.with_suffix(".md")) as file:
-        file.write(text.encode())
-    drawn = io.BytesIO()
-    picture(results, games).savefig(drawn, format="png", dpi=100)
-    with replacing(options.out.with_suffix(".png")) as file:
-        file.write(drawn.getvalue())
+    with written_whole(options.out.with_suffix(".md")) as unfinished:
+        unfinished.write_text(text)
+    with written_whole(options.out.with_suffix(".png")) as unfinished:
+        picture(results, games).savefig(unfinished, dpi=100)
     print(f"{text}\n{options.out.with_suffix('.md')} and {options.out.with_suffix('.png')}")
 
 

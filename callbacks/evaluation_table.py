@@ -11,8 +11,8 @@ from rich.table import Table
 
 from callbacks.episodes import Episodes
 from callbacks.evaluation_metrics import averages
-from callbacks.run_directory import written_whole
 from datamodules.offline import OfflineDataModule
+from whole_files import written_whole
 
 #: Columns of the CSV: the metrics that they show.
 COLUMNS = {

@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from callbacks.run_directory import directory_of, written_whole
+from callbacks.run_directory import directory_of
+from whole_files import written_whole
 
 
 class PredictionWriter(BasePredictionWriter):

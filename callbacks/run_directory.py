@@ -14,11 +14,8 @@ A run is a directory that no other run writes to::
 """
 
 import csv
-import os
-import secrets
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,27 +136,6 @@ def directory_of(trainer: Trainer) -> Path:
 def is_trial(trainer: Trainer) -> bool:
     """Whether this is only ``fast_dev_run``, which leaves no files behind."""
     return bool(getattr(trainer, "fast_dev_run", False))
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path whose file takes the place of ``path`` when the block ends without an error.
-
-    Args:
-        path: The file to write; its directory is made if missing.
-
-    Yields:
-        Where to write meanwhile, an empty file in the same directory and with the same suffix.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # No mkstemp: its files are for their owner only, and these are to be read by whoever may read the directory.
-    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
-    unfinished.touch()
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _number(run: Path) -> int:

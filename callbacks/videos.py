@@ -15,7 +15,7 @@ from rich.console import Console
 from callbacks.episodes import check_fits, play
 from callbacks.evaluation_mode import evaluating
 from callbacks.rollout import PLAYABLE, RolloutEvaluation
-from callbacks.run_directory import directory_of, is_trial, written_whole
+from callbacks.run_directory import directory_of, is_trial
 from callbacks.stages import stage_name
 from callbacks.wandb_records import log_films
 from environments.drawing import import_pillow
@@ -23,6 +23,7 @@ from environments.imported import is_import_path, make_imported
 from environments.registry import make_env, scenario_of
 from environments.vector import Array, ParallelVectorEnv, VectorStep
 from lightning_modules.base import OfflineModule
+from whole_files import written_whole
 
 DIRECTORY = "videos"
 FIRST_START = 1_000_000  # RolloutEvaluation's, where there is none to ask

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.atomic import replacing
+from whole_files import written_whole
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -55,7 +55,7 @@ def save_advantages(directory: Path, key: str, values: NDArray[Any]) -> Path:
             f"{int((~np.isfinite(values)).sum())} entries that are not finite; has the critic diverged?"
         )
     path = advantages_path(directory, key)
-    with replacing(path) as file:
+    with written_whole(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, values, allow_pickle=False)
     return path
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.advantages import load_advantages
-from datamodules.atomic import replacing
 from datamodules.offline import OfflineDataModule
+from whole_files import written_whole
 
 
 def stored_critics(data: OfflineDataModule) -> list[str]:
@@ -52,6 +52,6 @@ def export(data: OfflineDataModule, path: Path, critic: str | None = None) -> st
     advantages = None if key is None else load_advantages(data.derived_dir, key, len(stream))
     if advantages is not None:
         arrays["advantages"] = advantages
-    with replacing(path) as file:
+    with written_whole(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)
     return key

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callbacks.run_directory import all_runs, written_whole
+from callbacks.run_directory import all_runs
 from grid.plan import Cell, Checkpoint
+from whole_files import written_whole
 
 SETTINGS, SESSIONS, DONE, LOG = "settings.json", "sessions.json", "done.json", "log.txt"
 TABLES: dict[Checkpoint, str] = {"final": "evaluation.csv", "best": "evaluation_best.csv"}

@@ -10,10 +10,10 @@ from typing import Any
 from rich.table import Table
 
 from analysis.main_policy import main_policy
-from callbacks.run_directory import written_whole
 from grid.cells import DONE, SETTINGS, TABLES, Place, flat, read_json
 from grid.plan import Plan
 from grid.progress import model_options, table_of
+from whole_files import written_whole
 
 RESULTS = "results.csv"
 #: Columns of results.csv that come from an evaluation's table, and what they are called there.

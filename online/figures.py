@@ -11,10 +11,10 @@ from pathlib import Path
 from jsonargparse import auto_cli
 
 import datamodules.catalogue
-from datamodules.atomic import replacing
 from datamodules.catalogue import EMBEDDED_DATASETS, EMBEDDED_QUALITIES, RecordedDataset
 from environments.recording import record
 from environments.registry import make_vector_env, scenario_of
+from whole_files import written_whole
 
 FILE = Path(datamodules.catalogue.__file__).with_name("embedded_datasets.json")
 
@@ -48,8 +48,8 @@ def measure(root: Path = Path("vaults"), datasets: tuple[str, ...] = (), file: P
         for quality in EMBEDDED_QUALITIES[dataset]:
             known[dataset, quality] = asdict(figures(dataset, quality, root))
     order = [(dataset, quality) for dataset in EMBEDDED_DATASETS for quality in EMBEDDED_QUALITIES[dataset]]
-    with replacing(file) as draft:
-        draft.write((json.dumps([known[name] for name in order if name in known], indent=1) + "\n").encode())
+    with written_whole(file) as draft:
+        draft.write_text(json.dumps([known[name] for name in order if name in known], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ alone, for example in a repository, give the same report again.
 """
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import pandas as pd
 
 from analysis.report.configurations import read_settings
 from analysis.runs import CURVE_COLUMNS, OURS, read_curves, read_results
+from whole_files import written_whole
 
 METRIC = "eval/return_mean"
 SETTING_COLUMNS = ("task", "model", "setting", "value")
@@ -91,25 +90,6 @@ def read_sources(path: Path) -> Sources:
     return Sources(directory, results, _curves(runs, directory), _settings(runs, directory), _grid(directory))
 
 
-@contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A temporary path whose file takes the place of ``path`` when the block ends without an error.
-
-    Args:
-        path: The file to write; its directory is made if missing.
-
-    Yields:
-        Where to write meanwhile, with the same suffix.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _curves(runs: pd.DataFrame, directory: Path) -> pd.DataFrame:
     """The curves of the runs that are there, and those of other runs that were written down before."""
     file = directory / "curves.csv"
@@ -166,5 +146,5 @@ def _table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _write(frame: pd.DataFrame, file: Path) -> None:
-    with written(file) as unfinished:
+    with written_whole(file) as unfinished:
         frame.to_csv(unfinished, index=False, lineterminator="\n")

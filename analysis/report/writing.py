@@ -10,10 +10,11 @@ from analysis.report.overview import headline, missing_cells, overview, remarks
 from analysis.report.pages import Report, html, markdown
 from analysis.report.provenance import runs, settings
 from analysis.report.published_section import published_section
-from analysis.report.sources import read_sources, written
+from analysis.report.sources import read_sources
 from analysis.report.style import inline, styled, write
 from analysis.report.tasks import tasks
 from analysis.statistics import REPETITIONS
+from whole_files import written_whole
 
 
 def write_report(
@@ -47,14 +48,14 @@ def write_report(
         svgs = {}
         for drawing in report.drawings:
             files = (out / "figures" / f"{drawing.name}{suffix}" for suffix in (".svg", ".png"))
-            with written(next(files)) as svg, written(next(files)) as png:
+            with written_whole(next(files)) as svg, written_whole(next(files)) as png:
                 text = write(drawing.figure, drawing.name, svg, png)
             svgs[drawing.name] = inline(drawing.figure, drawing.name, text, drawing.alt)
     for table in report.tables:
-        with written(out / "tables" / f"{table.name}.csv") as unfinished:
+        with written_whole(out / "tables" / f"{table.name}.csv") as unfinished:
             table.frame.to_csv(unfinished, index=False, lineterminator="\n")
     for name, text in (("report.md", markdown(report)), ("report.html", html(report, svgs))):
-        with written(out / name) as unfinished:
+        with written_whole(out / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     return out / "report.html"
 

@@ -17,7 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
-from datamodules.atomic import replacing
+from whole_files import written_whole
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"
@@ -54,8 +54,8 @@ def write(notebook: Any, name: str, folder: Path = HERE) -> Path:
         f"<!-- Written by docs/notebooks/render.py from notebooks/{name}.ipynb -->\n\n{STYLE.sub('', text).strip()}\n"
     )
     for file, content in {f"{name}.md": text.encode(), **resources["outputs"]}.items():
-        with replacing(folder / file) as out:
-            out.write(content)
+        with written_whole(folder / file) as unfinished:
+            unfinished.write_bytes(content)
     return folder / f"{name}.md"
 
 

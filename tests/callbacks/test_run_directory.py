@@ -12,7 +12,6 @@ from callbacks.run_directory import (
     find_checkpoint,
     identity,
     run_of,
-    written_whole,
 )
 
 CONFIG = {
@@ -87,24 +86,3 @@ def test_a_continued_run_keeps_the_rows_before_its_checkpoint(tmp_path: Path):
         {"train/loss": "3.0", "step": "3"},
         {"train/loss": "40.0", "val/loss": "7.0", "step": "4"},
     ]
-
-
-def test_a_written_file_can_be_read_by_others(tmp_path: Path):
-    """Directories of results are shared; a new file has the usual permissions."""
-    usual, path = tmp_path / "usual", tmp_path / "a.json"
-    usual.touch()
-    with written_whole(path) as unfinished:
-        unfinished.write_text("1")
-    assert path.stat().st_mode == usual.stat().st_mode
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path):
-    path = tmp_path / "new" / "table.csv"
-    with written_whole(path) as unfinished:
-        unfinished.write_text("old")
-        assert not path.exists()
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as unfinished:
-        unfinished.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "old"
-    assert [file.name for file in path.parent.iterdir()] == ["table.csv"]
