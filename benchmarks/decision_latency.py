@@ -31,7 +31,7 @@ def decisions(shape: Shape, copies: int) -> dict[str, Work]:
     obs, legal_actions = batch.obs[:, 0], batch.legal_actions[:, 0]
     module = policy_stage(shape, dataset, hidden_dims=HIDDEN_DIMS)
     flow = module.policy
-    head = ActionHead(shape.n_agents, shape.obs_dim, shape.n_actions, True, HIDDEN_DIMS)
+    head = ActionHead(module.shape, HIDDEN_DIMS)
     return {
         BASELINE: _forward(module.velocity.mlp, HIDDEN_DIMS, copies * shape.n_agents),
         "**FlowPolicy**, one step": _decision(flow, obs, legal_actions),

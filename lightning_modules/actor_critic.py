@@ -16,9 +16,9 @@ from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
 from lightning_modules.networks.actions import with_one_replaced
 from lightning_modules.networks.critics import Ensemble, JointActionValue
-from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.policies import ActionHead
 from lightning_modules.networks.targets import frozen, target_copy
+from lightning_modules.networks.team_shape import TeamShape
 
 OtherActions = Literal["recorded", "policies"]
 
@@ -44,10 +44,7 @@ class ActorCritic(nn.Module):
     (MADDPG, Lowe et al., arXiv:1706.02275; twin critics of TD3, Fujimoto et al., arXiv:1802.09477.)
 
     Args:
-        n_agents: Number of agents.
-        obs_dim: Observation size.
-        state_dim: Global state size.
-        action_dim: Size of an action.
+        shape: The team's sizes and memory; actions are continuous.
         hidden_dims: Widths of hidden blocks.
         discount: γ.
         trace_decay: λ of the targets along a window; 0 looks one step ahead.
@@ -56,16 +53,11 @@ class ActorCritic(nn.Module):
         others: a_{-i} of the actors' loss: what the others did (``recorded``), or would do now (``policies``; their
             actions are held fixed, so that the sum over agents is the gradient of Q_1 along the joint policy).
         action_penalty: c.
-        encoder: Whether actors and critics see the present (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
     """
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        state_dim: int,
-        action_dim: int,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         discount: float,
         trace_decay: float,
@@ -73,18 +65,15 @@ class ActorCritic(nn.Module):
         target_noise: float = 0.0,
         others: OtherActions = "recorded",
         action_penalty: float = 1e-3,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
         super().__init__()
+        assert not shape.discrete, "deterministic actors have continuous actions"
         self.discount, self.trace_decay, self.target_rate = discount, trace_decay, target_rate
         self.target_noise, self.action_penalty = target_noise, action_penalty
         self.others: OtherActions = others
-        memory = (encoder, memory_dim)
-        self.actor = ActionHead(n_agents, obs_dim, action_dim, False, hidden_dims, *memory)
+        self.actor = ActionHead(shape, hidden_dims)
         self.actor.log_std.requires_grad_(False)  # actors are deterministic
-        dims = (n_agents, obs_dim, state_dim, action_dim)
-        self.critic = Ensemble([JointActionValue(*dims, hidden_dims, "centralised", *memory) for _ in range(2)])
+        self.critic = Ensemble([JointActionValue(shape, hidden_dims) for _ in range(2)])
         self.target_actor, self.target_critic = target_copy(self.actor), target_copy(self.critic)
 
     @property

@@ -134,30 +134,18 @@ class AdvantageModule(OfflineModule):
         # Mean and deviation over the dataset of what the policy learns from: advantages or credits.
         self.register_buffer("signal_mean", torch.zeros(()))
         self.register_buffer("signal_std", torch.ones(()))
-        shape = (n_agents, obs_dim, state_dim, action_dim, discrete)
-        common: Any = (discount, trace_decay, critic_target_rate, encoder, memory_dim)
+        returns = (discount, trace_decay, critic_target_rate)
         self.global_critic: GlobalCritic
         if critic == "value":
-            self.global_critic = ValueCritic(*shape[2:], critic_hidden_dims, expectile, *common)
+            self.global_critic = ValueCritic(self.shape, critic_hidden_dims, expectile, *returns)
         elif critic == "expectile":
-            self.global_critic = ExpectileCritic(*shape, critic_hidden_dims, mixer, n_critics, expectile, *common)
+            ensemble = (mixer, n_critics, expectile)
+            self.global_critic = ExpectileCritic(self.shape, critic_hidden_dims, *ensemble, *returns)
         else:
-            self.global_critic = OmigaCritic(*shape, critic_hidden_dims, omiga_temperature, *common)
+            self.global_critic = OmigaCritic(self.shape, critic_hidden_dims, omiga_temperature, *returns)
 
-        self.local_credit = (
-            LocalCredit(
-                n_agents,
-                obs_dim,
-                action_dim,
-                discrete,
-                credit_hidden_dims,
-                critic_target_rate,
-                encoder=encoder,
-                memory_dim=memory_dim,
-            )
-            if credit == "local"
-            else None
-        )
+        local = credit == "local"
+        self.local_credit = LocalCredit(self.shape, credit_hidden_dims, critic_target_rate) if local else None
 
     @abstractmethod
     def policy_losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:

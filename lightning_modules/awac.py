@@ -77,12 +77,9 @@ class AWAC(OfflineModule):
         self.temperature, self.maximum_weight, self.scale_advantages = temperature, maximum_weight, scale_advantages
         self.discount, self.critic_target_rate = discount, critic_target_rate
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        memory: Any = (self.encoder, self.memory_dim)
-        shape = (self.n_agents, self.obs_dim, self.state_dim, self.action_dim)
-        members = [JointActionValue(*shape, critic_hidden_dims, mixer, *memory) for _ in range(n_critics)]
-        self.q = Ensemble(members)
+        self.q = Ensemble([JointActionValue(self.shape, critic_hidden_dims, mixer) for _ in range(n_critics)])
         self.target_q = target_copy(self.q)
-        self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, self.discrete, hidden_dims, *memory)
+        self.head = ActionHead(self.shape, hidden_dims)
 
     @property
     def policy(self) -> HeadPolicy:

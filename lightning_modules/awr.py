@@ -50,8 +50,7 @@ class AWR(AdvantageModule):
         require(maximum_weight > 0, "maximum_weight", "above 0", maximum_weight)
         self.inverse_temperature, self.maximum_weight = inverse_temperature, maximum_weight
         self.learning_rate = learning_rate
-        shape = (self.n_agents, self.obs_dim, self.action_dim, self.discrete)
-        self.head = ActionHead(*shape, hidden_dims, self.encoder, self.memory_dim)
+        self.head = ActionHead(self.shape, hidden_dims)
 
     @property
     def policy(self) -> HeadPolicy:

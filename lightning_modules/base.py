@@ -14,6 +14,7 @@ from datamodules.batch import TeamBatch
 from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.policies import Policy, StandardisedPolicy
 from lightning_modules.networks.targets import polyak_update
+from lightning_modules.networks.team_shape import TeamShape
 
 _SEED_STRIDE = 1_000_003  # prime: neighbouring seeds do not share update seeds
 
@@ -32,6 +33,7 @@ class OfflineModule(LightningModule):
     The losses are summed and differentiated once; terms that must not move each other's networks are detached where
     they are computed, so one Adam with a parameter group per network equals separate optimisers. Randomness comes
     from a generator seeded by (seed, update), so a resumed run draws what an uninterrupted one would have drawn.
+    Networks are built from ``shape``: the sizes and the memory below.
 
     Args:
         n_agents: Number of agents N; linked from the data.
@@ -67,9 +69,8 @@ class OfflineModule(LightningModule):
     ) -> None:
         super().__init__()
         require(memory_dim >= 1, "memory_dim", "at least 1", memory_dim)
-        self.encoder, self.memory_dim = encoder, memory_dim
-        self.n_agents, self.obs_dim, self.state_dim = n_agents, obs_dim, state_dim
-        self.action_dim, self.discrete = action_dim, discrete
+        self.shape = TeamShape(n_agents, obs_dim, state_dim, action_dim, discrete, encoder, memory_dim)
+        self.n_agents, self.action_dim, self.discrete = n_agents, action_dim, discrete
         self.standardise = standardise
         if standardise:
             for name, size in (("obs", obs_dim), ("state", state_dim)):
@@ -79,7 +80,7 @@ class OfflineModule(LightningModule):
     @property
     def recurrent(self) -> bool:
         """Whether agents remember, so that whoever labels or predicts recorded steps has to serve whole episodes."""
-        return self.encoder == "gru"
+        return self.shape.encoder == "gru"
 
     @abstractmethod
     def losses(self, batch: TeamBatch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ class BC(OfflineModule):
         super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete, standardise, encoder, memory_dim)
         self.save_hyperparameters()
         self.learning_rate, self.steps_per_update = learning_rate, steps_per_update
-        self.head = ActionHead(n_agents, obs_dim, action_dim, discrete, hidden_dims, encoder, memory_dim)
+        self.head = ActionHead(self.shape, hidden_dims)
 
     @property
     def policy(self) -> HeadPolicy:

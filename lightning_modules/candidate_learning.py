@@ -14,10 +14,10 @@ from lightning_modules.losses.cloning import squared_cloning_error, standard_nor
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
 from lightning_modules.networks.batch_constrained import BestCandidatePolicy, Perturbation
-from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.local_critics import LocalCritics
 from lightning_modules.networks.mixers import QMixer, VDNMixer
 from lightning_modules.networks.targets import frozen, target_copy
+from lightning_modules.networks.team_shape import TeamShape
 from lightning_modules.networks.vae import ActionVAE
 
 CandidateMixer = Literal["none", "vdn", "qmix"]
@@ -37,10 +37,7 @@ class CandidateLearning(nn.Module):
     (BCQ, Fujimoto et al., arXiv:1812.02900.)
 
     Args:
-        n_agents: Number of agents.
-        obs_dim: Observation size.
-        state_dim: Global state size.
-        action_dim: Size of an action.
+        shape: The team's sizes and memory; actions are continuous.
         critic_hidden_dims: Widths of the values' hidden blocks.
         hidden_dims: Widths of the other networks' hidden blocks.
         mixer: What is made of the agents' values: ``vdn``, ``qmix``, or ``none``: each is for itself.
@@ -49,16 +46,11 @@ class CandidateLearning(nn.Module):
         discount: γ.
         trace_decay: λ of the targets along a window; 0 looks one step ahead.
         target_rate: Rate of the target networks.
-        encoder: Whether networks see the present observation (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
     """
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        state_dim: int,
-        action_dim: int,
+        shape: TeamShape,
         critic_hidden_dims: Sequence[int],
         hidden_dims: Sequence[int],
         mixer: CandidateMixer,
@@ -67,19 +59,16 @@ class CandidateLearning(nn.Module):
         discount: float,
         trace_decay: float,
         target_rate: float,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         self.candidates, self.target_rate = candidates, target_rate
         self.discount, self.trace_decay = discount, trace_decay
-        dims, memory = (n_agents, obs_dim, action_dim), (encoder, memory_dim)
-        self.vae = ActionVAE(*dims, hidden_dims, *memory)
-        self.perturbation = Perturbation(*dims, hidden_dims, perturbation_bound, *memory)
-        self.critic = LocalCritics(2, *dims, critic_hidden_dims, *memory)
+        self.vae = ActionVAE(shape, hidden_dims)
+        self.perturbation = Perturbation(shape, hidden_dims, perturbation_bound)
+        self.critic = LocalCritics(shape, critic_hidden_dims)
         self.mixer: VDNMixer | QMixer | None = None
         if mixer != "none":
-            self.mixer = VDNMixer() if mixer == "vdn" else QMixer(n_agents, state_dim)
+            self.mixer = VDNMixer() if mixer == "vdn" else QMixer(shape.n_agents, shape.state_dim)
         self.target_perturbation, self.target_critic = target_copy(self.perturbation), target_copy(self.critic)
         self.target_mixer = None if self.mixer is None else target_copy(self.mixer)
 

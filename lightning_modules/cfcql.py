@@ -108,15 +108,13 @@ class CFCQL(OfflineModule):
         self.penalty_weight, self.weight_temperature = penalty_weight, weight_temperature
         self.n_proposals, self.proposal_std, self.penalty_steps = n_proposals, proposal_std, penalty_steps
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        dims = (self.n_agents, self.obs_dim, self.state_dim, self.action_dim)
-        returns, memory = (discount, trace_decay, target_rate), (self.encoder, self.memory_dim)
+        returns = (discount, trace_decay, target_rate)
         self.learner: QLearning | ActorCritic
         if self.discrete:
-            self.learner = QLearning(*dims, hidden_dims, mixer, *returns, *memory)
+            self.learner = QLearning(self.shape, hidden_dims, mixer, *returns)
         else:
-            self.learner = ActorCritic(*dims, hidden_dims, *returns, target_noise, others, action_penalty, *memory)
-        shape = (self.n_agents, self.obs_dim, self.action_dim, self.discrete)
-        self.behaviour = ActionHead(*shape, hidden_dims, *memory) if weight_temperature != 0 else None
+            self.learner = ActorCritic(self.shape, hidden_dims, *returns, target_noise, others, action_penalty)
+        self.behaviour = ActionHead(self.shape, hidden_dims) if weight_temperature != 0 else None
 
     @property
     def policy(self) -> GreedyPolicy | HeadPolicy:

@@ -104,10 +104,9 @@ class ClimbingModule(OfflineModule):
         self.shared_noise = shared_noise
         self.windows_per_update, self.steps_per_update = windows_per_update, steps_per_update
         self.critic_learning_rate, self.learning_rate, self.ema_rate = critic_learning_rate, learning_rate, ema_rate
-        dims, memory = (self.n_agents, self.obs_dim, self.action_dim, self.discrete), (self.encoder, self.memory_dim)
         returns = (discount, trace_decay, target_rate)
-        self.values = LocalValueLearning(*dims, critic_hidden_dims, "alone", "min", *returns, *memory)
-        self.denoiser = network(*dims, hidden_dims, schedule, levels, *memory, output)
+        self.values = LocalValueLearning(self.shape, critic_hidden_dims, "alone", "min", *returns)
+        self.denoiser = network(self.shape, hidden_dims, schedule, levels, output)
         self.averaged_denoiser = target_copy(self.denoiser)
         drawing = (levels if sampling_steps is None else sampling_steps, sampler, eta, target_candidates)
         self.diffusion = ClimbingDiffusion(self.values, self.denoiser, self.averaged_denoiser, *drawing)

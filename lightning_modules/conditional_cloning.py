@@ -96,8 +96,7 @@ class ConditionalCloning(AdvantageModule):
         self.min_time, self.guidance_scale = min_time, guidance_scale
         self.noise: Noise = noise
         self.learning_rate, self.ema_rate = learning_rate, ema_rate
-        shape = (self.n_agents, self.obs_dim, self.action_dim, self.discrete)
-        self.velocity = VelocityNetwork(*shape, hidden_dims, output, self.encoder, self.memory_dim)
+        self.velocity = VelocityNetwork(self.shape, hidden_dims, output)
         self.acting_velocity = target_copy(self.velocity)
         self.register_buffer("signal_quantile", torch.zeros(()))
 

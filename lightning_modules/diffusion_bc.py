@@ -91,8 +91,7 @@ class DiffusionBC(OfflineModule):
         self.noise: Noise = noise
         self.eta, self.shared_noise, self.steps_per_update = eta, shared_noise, steps_per_update
         self.learning_rate, self.ema_rate = learning_rate, ema_rate
-        shape = (self.n_agents, self.obs_dim, self.action_dim, self.discrete)
-        self.denoiser = Denoiser(*shape, hidden_dims, schedule, levels, self.encoder, self.memory_dim, output)
+        self.denoiser = Denoiser(self.shape, hidden_dims, schedule, levels, output)
         self.acting_denoiser = target_copy(self.denoiser)
 
     @property

@@ -46,8 +46,7 @@ class DistillingModule(OneStepModule):
         super().__init__(**one_step_options)
         require(distillation_weight >= 0, "distillation_weight", "at least 0", distillation_weight)
         self.distillation_weight = distillation_weight
-        dims, memory = (self.n_agents, self.obs_dim, self.action_dim, self.discrete), (self.encoder, self.memory_dim)
-        self.distillation = FlowDistillation(*dims, hidden_dims, teacher, output, flow_steps, *memory)
+        self.distillation = FlowDistillation(self.shape, hidden_dims, teacher, output, flow_steps)
 
     @property
     def acting_network(self) -> OneStepActor:

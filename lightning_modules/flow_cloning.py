@@ -56,8 +56,7 @@ class FlowCloning(OfflineModule):
         self.noise: Noise = noise
         self.shared_noise, self.steps_per_update = shared_noise, steps_per_update
         self.learning_rate, self.ema_rate = learning_rate, ema_rate
-        shape = (self.n_agents, self.obs_dim, self.action_dim, self.discrete)
-        self.velocity = VelocityNetwork(*shape, hidden_dims, output, self.encoder, self.memory_dim)
+        self.velocity = VelocityNetwork(self.shape, hidden_dims, output)
         self.acting_velocity = target_copy(self.velocity)
 
     @abstractmethod

@@ -13,9 +13,9 @@ from lightning_modules.flows import flow_matching, path
 from lightning_modules.joint_steps import JointSteps
 from lightning_modules.losses.cloning import choice_cloning_error, squared_cloning_error
 from lightning_modules.networks.actions import decode_actions, encode_actions
-from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.noise import standard_normal
 from lightning_modules.networks.one_step import FlowOutput, FlowTeacher, OneStepActor, TeacherScope, counted_entries
+from lightning_modules.networks.team_shape import TeamShape
 
 _MIN_TIME = 0.05  # of an endpoint's training, where errors are divided by t
 
@@ -44,17 +44,12 @@ class FlowDistillation(nn.Module):
     legal choices, takes the place of the squared error (MAC-Flow, Lee et al., arXiv:2511.05005).
 
     Args:
-        n_agents: Number of agents.
-        obs_dim: Observation size.
-        action_dim: Size of an encoded action.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of hidden blocks.
         scope: ``local``: v is of each agent's own observation and action, and so is o. ``joint``: of all agents'.
         output: ``endpoint``: the teacher predicts clean actions x̂, v = (z_t - x̂) / t, and L_v is their error: the
             velocity's, times t². ``velocity``: it predicts v.
         flow_steps: K, at least 1.
-        encoder: Whether networks see the present (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
 
     Raises:
         ValueError: If ``flow_steps`` is below 1.
@@ -62,23 +57,17 @@ class FlowDistillation(nn.Module):
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         scope: TeacherScope,
         output: FlowOutput,
         flow_steps: int,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         require(flow_steps >= 1, "flow_steps", "at least 1", flow_steps)
-        self.action_dim, self.discrete, self.flow_steps = action_dim, discrete, flow_steps
-        dims, memory = (n_agents, obs_dim, action_dim, discrete), (encoder, memory_dim)
-        self.teacher = FlowTeacher(*dims, hidden_dims, scope, output, *memory)
-        self.actor = OneStepActor(*dims, hidden_dims, *memory)
+        self.action_dim, self.discrete, self.flow_steps = shape.action_dim, shape.discrete, flow_steps
+        self.teacher = FlowTeacher(shape, hidden_dims, scope, output)
+        self.actor = OneStepActor(shape, hidden_dims)
 
     def lesson(self, steps: JointSteps, generator: torch.Generator) -> Lesson:
         """Both losses at M steps; see the class."""

@@ -17,9 +17,9 @@ from lightning_modules.losses.soft_value import soft_value_loss
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
 from lightning_modules.networks.actions import encode_actions
 from lightning_modules.networks.critics import Ensemble, JointActionValue, LocalValue, MixerKind, StateValue
-from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.mixers import LinearMixer
 from lightning_modules.networks.targets import target_copy
+from lightning_modules.networks.team_shape import TeamShape
 
 AdvantageEstimate = Literal["return", "q"]
 
@@ -31,18 +31,15 @@ class GlobalCritic(nn.Module, ABC):
     or maximised over, so the mask of legal actions has no part here.
 
     Args:
-        action_dim: Size of an encoded action.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         discount: γ.
         trace_decay: λ of the targets along a window; windows of length 2 have one-step targets whatever λ.
         target_rate: Rate of the target networks.
     """
 
-    def __init__(
-        self, action_dim: int, discrete: bool, discount: float, trace_decay: float, target_rate: float
-    ) -> None:
+    def __init__(self, shape: TeamShape, discount: float, trace_decay: float, target_rate: float) -> None:
         super().__init__()
-        self.action_dim, self.discrete = action_dim, discrete
+        self.action_dim, self.discrete = shape.action_dim, shape.discrete
         self.discount, self.trace_decay, self.target_rate = discount, trace_decay, target_rate
 
     @abstractmethod
@@ -101,34 +98,26 @@ class ValueCritic(GlobalCritic):
     over joint actions, whose number grows as A^N while most of them were recorded never or once.
 
     Args:
-        state_dim: Global state size.
-        action_dim: Size of an encoded action.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of hidden blocks.
         expectile: τ; .5 is the mean.
         discount: γ.
         trace_decay: λ.
         target_rate: Rate of the target network.
-        encoder: Whether the network sees the present state (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
     def __init__(
         self,
-        state_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         expectile: float,
         discount: float,
         trace_decay: float,
         target_rate: float,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
-        super().__init__(action_dim, discrete, discount, trace_decay, target_rate)
+        super().__init__(shape, discount, trace_decay, target_rate)
         self.expectile = expectile
-        self.value = StateValue(state_dim, hidden_dims, encoder, memory_dim)
+        self.value = StateValue(shape, hidden_dims)
         self.target_value = target_copy(self.value)
 
     def losses(self, batch: TeamBatch) -> dict[str, Tensor]:
@@ -159,11 +148,7 @@ class ExpectileCritic(GlobalCritic):
     copy, and mix longer returns where the windows are longer).
 
     Args:
-        n_agents: Number of agents.
-        obs_dim: Observation size.
-        state_dim: Global state size.
-        action_dim: Size of an encoded action.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of hidden blocks.
         mixer: Form of Q.
         n_critics: Members of the ensemble K.
@@ -171,17 +156,11 @@ class ExpectileCritic(GlobalCritic):
         discount: γ.
         trace_decay: λ.
         target_rate: Rate of the target networks.
-        encoder: Whether networks see the present (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
     """
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        state_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         mixer: MixerKind,
         n_critics: int,
@@ -189,17 +168,11 @@ class ExpectileCritic(GlobalCritic):
         discount: float,
         trace_decay: float,
         target_rate: float,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
-        super().__init__(action_dim, discrete, discount, trace_decay, target_rate)
+        super().__init__(shape, discount, trace_decay, target_rate)
         self.expectile = expectile
-        members = [
-            JointActionValue(n_agents, obs_dim, state_dim, action_dim, hidden_dims, mixer, encoder, memory_dim)
-            for _ in range(n_critics)
-        ]
-        self.q = Ensemble(members)
-        self.value = StateValue(state_dim, hidden_dims, encoder, memory_dim)
+        self.q = Ensemble([JointActionValue(shape, hidden_dims, mixer) for _ in range(n_critics)])
+        self.value = StateValue(shape, hidden_dims)
         self.target_q, self.target_value = target_copy(self.q), target_copy(self.value)
 
     def losses(self, batch: TeamBatch) -> dict[str, Tensor]:
@@ -243,40 +216,28 @@ class OmigaCritic(GlobalCritic):
     policy is not used, and steps before a terminal are kept with a bootstrap of zero instead of dropped.
 
     Args:
-        n_agents: Number of agents.
-        obs_dim: Observation size.
-        state_dim: Global state size.
-        action_dim: Size of an encoded action.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of hidden blocks.
         temperature: α.
         discount: γ.
         trace_decay: λ.
         target_rate: Rate of the target networks.
-        encoder: Whether networks see the present (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
     """
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        state_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         temperature: float,
         discount: float,
         trace_decay: float,
         target_rate: float,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
-        super().__init__(action_dim, discrete, discount, trace_decay, target_rate)
+        super().__init__(shape, discount, trace_decay, target_rate)
         self.temperature = temperature
-        self.q = LocalValue(n_agents, obs_dim, action_dim, hidden_dims, encoder, memory_dim)
-        self.value = LocalValue(n_agents, obs_dim, 0, hidden_dims, encoder, memory_dim)
-        self.mixer = LinearMixer(n_agents, state_dim)
+        self.q = LocalValue(shape, hidden_dims)
+        self.value = LocalValue(shape, hidden_dims, with_actions=False)
+        self.mixer = LinearMixer(shape.n_agents, shape.state_dim)
         self.target_q, self.target_value = target_copy(self.q), target_copy(self.value)
         self.target_mixer = target_copy(self.mixer)
 

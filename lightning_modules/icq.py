@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -84,12 +85,11 @@ class ICQ(OfflineModule):
         self.policy_samples, self.discount, self.trace_decay = policy_samples, discount, trace_decay
         self.critic_target_rate = critic_target_rate
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        memory: Any = (self.encoder, self.memory_dim)
-        sizes = (self.action_dim, self.discrete)
-        self.q = LocalActionValue(self.n_agents, self.state_dim + self.obs_dim, *sizes, critic_hidden_dims, *memory)
-        self.mixer = NormalisedLinearMixer(self.n_agents, self.state_dim)
+        seen = replace(self.shape, obs_dim=self.shape.state_dim + self.shape.obs_dim)
+        self.q = LocalActionValue(seen, critic_hidden_dims)
+        self.mixer = NormalisedLinearMixer(self.n_agents, self.shape.state_dim)
         self.target_q, self.target_mixer = target_copy(self.q), target_copy(self.mixer)
-        self.head = ActionHead(self.n_agents, self.obs_dim, *sizes, hidden_dims, *memory)
+        self.head = ActionHead(self.shape, hidden_dims)
 
     @property
     def policy(self) -> HeadPolicy:

@@ -83,11 +83,9 @@ class IQL(OfflineModule):
         self.inverse_temperature, self.maximum_weight = inverse_temperature, maximum_weight
         self.scale_advantages = scale_advantages
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        memory: Any = (self.encoder, self.memory_dim)
-        shape = (self.n_agents, self.obs_dim, self.state_dim, self.action_dim, self.discrete)
-        targets = (discount, trace_decay, critic_target_rate)
-        self.critic = ExpectileCritic(*shape, critic_hidden_dims, mixer, n_critics, expectile, *targets, *memory)
-        self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, self.discrete, hidden_dims, *memory)
+        returns = (discount, trace_decay, critic_target_rate)
+        self.critic = ExpectileCritic(self.shape, critic_hidden_dims, mixer, n_critics, expectile, *returns)
+        self.head = ActionHead(self.shape, hidden_dims)
 
     @property
     def policy(self) -> HeadPolicy:

@@ -12,9 +12,9 @@ from lightning_modules.joint_steps import JointSteps
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.networks.actions import mask_illegal
 from lightning_modules.networks.critics import LocalActionValue, LocalValue
-from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.policies import ActionHead, HeadPolicy
 from lightning_modules.networks.targets import target_copy
+from lightning_modules.networks.team_shape import TeamShape
 
 
 class LocalCredit(nn.Module):
@@ -31,34 +31,17 @@ class LocalCredit(nn.Module):
     is called average.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Number of actions, or size of the action vector A.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
         target_rate: Rate of the averaged copies that answer.
         n_samples: For continuous actions, draws from β that stand for the sum over actions.
-        encoder: Whether agents answer for the present observation (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
-        hidden_dims: Sequence[int],
-        target_rate: float,
-        n_samples: int = 16,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int], target_rate: float, n_samples: int = 16) -> None:
         super().__init__()
-        self.discrete, self.target_rate, self.n_samples = discrete, target_rate, n_samples
-        self.baseline = LocalValue(n_agents, obs_dim, 0, hidden_dims, encoder, memory_dim)
-        shape = (n_agents, obs_dim, action_dim, discrete, hidden_dims, encoder, memory_dim)
-        self.action_value, self.behaviour = LocalActionValue(*shape), ActionHead(*shape)
+        self.discrete, self.target_rate, self.n_samples = shape.discrete, target_rate, n_samples
+        self.baseline = LocalValue(shape, hidden_dims, with_actions=False)
+        self.action_value, self.behaviour = LocalActionValue(shape, hidden_dims), ActionHead(shape, hidden_dims)
         self.target_baseline, self.target_action_value = target_copy(self.baseline), target_copy(self.action_value)
 
     def losses(self, steps: JointSteps, advantages: Tensor) -> dict[str, Tensor]:

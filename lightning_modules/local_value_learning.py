@@ -16,11 +16,11 @@ from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
 from lightning_modules.networks.actions import encode_actions
 from lightning_modules.networks.critics import LocalValue
-from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.local_critics import LocalCritics
 from lightning_modules.networks.one_step import counted_entries
 from lightning_modules.networks.one_step_policies import GenerativeActor, OneStepPolicy
 from lightning_modules.networks.targets import frozen, target_copy
+from lightning_modules.networks.team_shape import TeamShape
 
 Aggregate = Literal["mean", "min"]
 TeamValue = Literal["alone", "additive"]
@@ -37,10 +37,7 @@ class LocalValueLearning(nn.Module):
     A mean over agents and their sum have the same minimiser: the sum's values are N times these.
 
     Args:
-        n_agents: Number of agents.
-        obs_dim: Observation size.
-        action_dim: Size of an encoded action.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the values' hidden blocks.
         team: ``alone``: every agent learns from the team's reward for itself. ``additive``: the agents' values add up
             to the team's (VDN, Sunehag et al., arXiv:1706.05296).
@@ -48,8 +45,6 @@ class LocalValueLearning(nn.Module):
         discount: γ in [0, 1].
         trace_decay: λ in [0, 1] of the targets along a window; 0 looks one step ahead.
         target_rate: Rate in (0, 1] of the target networks.
-        encoder: Whether the networks see the present observation (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
 
     Raises:
         ValueError: If a number is outside its range.
@@ -57,28 +52,23 @@ class LocalValueLearning(nn.Module):
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         team: TeamValue,
         aggregate: Aggregate,
         discount: float,
         trace_decay: float,
         target_rate: float,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
         require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
         require(0 < target_rate <= 1, "target_rate", "in (0, 1]", target_rate)
-        self.action_dim, self.discrete = action_dim, discrete
+        self.action_dim, self.discrete = shape.action_dim, shape.discrete
         self.team: TeamValue = team
         self.aggregate: Aggregate = aggregate
         self.discount, self.trace_decay, self.target_rate = discount, trace_decay, target_rate
-        self.critic = LocalCritics(2, n_agents, obs_dim, action_dim, hidden_dims, encoder, memory_dim)
+        self.critic = LocalCritics(shape, hidden_dims)
         self.target_critic = target_copy(self.critic)
 
     def td_loss(self, batch: TeamBatch, actor: GenerativeActor, generator: torch.Generator) -> Tensor:

@@ -91,15 +91,14 @@ class MABCQ(OfflineModule):
         self.threshold, self.constrain_acting, self.acting_candidates = threshold, constrain_acting, acting_candidates
         self.windows_per_update = windows_per_update
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        dims = (self.n_agents, self.obs_dim, self.state_dim, self.action_dim)
-        returns, memory = (discount, trace_decay, target_rate), (self.encoder, self.memory_dim)
+        returns = (discount, trace_decay, target_rate)
         self.learner: QLearning | CandidateLearning
         if self.discrete:
-            self.learner = QLearning(*dims, critic_hidden_dims, mixer, *returns, *memory)
-            self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, True, hidden_dims, *memory)
+            self.learner = QLearning(self.shape, critic_hidden_dims, mixer, *returns)
+            self.head = ActionHead(self.shape, hidden_dims)
         else:
             candidates = (mixer, target_candidates, perturbation_bound)
-            self.learner = CandidateLearning(*dims, critic_hidden_dims, hidden_dims, *candidates, *returns, *memory)
+            self.learner = CandidateLearning(self.shape, critic_hidden_dims, hidden_dims, *candidates, *returns)
 
     @property
     def policy(self) -> Policy:

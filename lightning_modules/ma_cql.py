@@ -102,13 +102,12 @@ class MACQL(OfflineModule):
         self.penalty, self.penalty_weight = penalty, penalty_weight
         self.n_proposals, self.proposal_std, self.penalty_steps = n_proposals, proposal_std, penalty_steps
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        dims = (self.n_agents, self.obs_dim, self.state_dim, self.action_dim)
-        returns, memory = (discount, trace_decay, target_rate), (self.encoder, self.memory_dim)
+        returns = (discount, trace_decay, target_rate)
         self.learner: QLearning | ActorCritic
         if self.discrete:
-            self.learner = QLearning(*dims, hidden_dims, mixer, *returns, *memory)
+            self.learner = QLearning(self.shape, hidden_dims, mixer, *returns)
         else:
-            self.learner = ActorCritic(*dims, hidden_dims, *returns, 0.0, others, action_penalty, *memory)
+            self.learner = ActorCritic(self.shape, hidden_dims, *returns, 0.0, others, action_penalty)
 
     @property
     def policy(self) -> GreedyPolicy | HeadPolicy:

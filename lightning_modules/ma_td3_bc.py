@@ -92,17 +92,13 @@ class MATD3BC(OfflineModule):
         self.target_noise, self.target_noise_bound = target_noise, target_noise_bound
         self.discount, self.trace_decay, self.target_rate = discount, trace_decay, target_rate
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        memory = (self.encoder, self.memory_dim)
-        self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, self.discrete, hidden_dims, *memory)
+        self.head = ActionHead(self.shape, hidden_dims)
         self.head.log_std.requires_grad_(False)  # continuous actors are deterministic
         self.critic: Ensemble | LocalCritics
         if critic == "local":
-            dims = (self.n_agents, self.obs_dim, self.action_dim)
-            self.critic = LocalCritics(2, *dims, critic_hidden_dims, *memory)
+            self.critic = LocalCritics(self.shape, critic_hidden_dims)
         else:
-            joint = (self.n_agents, self.obs_dim, self.state_dim, self.action_dim)
-            members = [JointActionValue(*joint, critic_hidden_dims, "centralised", *memory) for _ in range(2)]
-            self.critic = Ensemble(members)
+            self.critic = Ensemble([JointActionValue(self.shape, critic_hidden_dims) for _ in range(2)])
         self.target_head, self.target_critic = target_copy(self.head), target_copy(self.critic)
 
     @property

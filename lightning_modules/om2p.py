@@ -104,8 +104,7 @@ class OM2P(OneStepModule):
         self.flow_ratio, self.min_time = flow_ratio, min_time
         self.time_distribution: path.TimeDistribution = time_distribution
         self.q_weight, self.search_weight = q_weight, search_weight
-        dims, memory = (self.n_agents, self.obs_dim, self.action_dim, self.discrete), (self.encoder, self.memory_dim)
-        self.actor = MeanFlowActor(*dims, hidden_dims, predicted, identity == "published", *memory)
+        self.actor = MeanFlowActor(self.shape, hidden_dims, predicted, raw=identity == "published")
 
     @property
     def acting_network(self) -> MeanFlowActor:

@@ -110,11 +110,9 @@ class OMAR(OfflineModule):
         self.search = (search_iterations, search_samples, search_std, search_elites)
         self.discount, self.trace_decay, self.target_rate = discount, trace_decay, target_rate
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        memory = (self.encoder, self.memory_dim)
-        self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, False, hidden_dims, *memory)
+        self.head = ActionHead(self.shape, hidden_dims)
         self.head.log_std.requires_grad_(False)  # actors are deterministic
-        dims = (self.n_agents, self.obs_dim, self.action_dim)
-        self.critic = LocalCritics(2, *dims, critic_hidden_dims, *memory)
+        self.critic = LocalCritics(self.shape, critic_hidden_dims)
         self.target_head, self.target_critic = target_copy(self.head), target_copy(self.critic)
 
     @property

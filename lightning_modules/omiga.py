@@ -71,11 +71,9 @@ class OMIGA(OfflineModule):
         require(0 < critic_target_rate <= 1, "critic_target_rate", "in (0, 1]", critic_target_rate)
         self.temperature, self.maximum_weight = temperature, maximum_weight
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        memory: Any = (self.encoder, self.memory_dim)
-        shape = (self.n_agents, self.obs_dim, self.state_dim, self.action_dim, self.discrete)
-        targets = (discount, trace_decay, critic_target_rate)
-        self.critic = OmigaCritic(*shape, critic_hidden_dims, temperature, *targets, *memory)
-        self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, self.discrete, hidden_dims, *memory)
+        returns = (discount, trace_decay, critic_target_rate)
+        self.critic = OmigaCritic(self.shape, critic_hidden_dims, temperature, *returns)
+        self.head = ActionHead(self.shape, hidden_dims)
 
     @property
     def policy(self) -> HeadPolicy:

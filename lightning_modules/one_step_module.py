@@ -62,9 +62,8 @@ class OneStepModule(OfflineModule):
         self.noise: Noise = noise
         self.shared_noise, self.steps_per_update = shared_noise, steps_per_update
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
-        dims, memory = (self.n_agents, self.obs_dim, self.action_dim, self.discrete), (self.encoder, self.memory_dim)
         returns = (discount, trace_decay, target_rate)
-        self.values = LocalValueLearning(*dims, critic_hidden_dims, team_value, aggregate, *returns, *memory)
+        self.values = LocalValueLearning(self.shape, critic_hidden_dims, team_value, aggregate, *returns)
 
     @property
     @abstractmethod

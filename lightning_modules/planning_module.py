@@ -79,7 +79,8 @@ class PlanningModule(OfflineModule):
         **team_options: Any,
     ) -> None:
         super().__init__(standardise=standardise, **team_options)
-        require(self.encoder == "mlp", "encoder", "'mlp', because plans hold the past (history)", self.encoder)
+        encoder = self.shape.encoder
+        require(encoder == "mlp", "encoder", "'mlp', because plans hold the past (history)", encoder)
         require(guidance_scale >= 0, "guidance_scale", "at least 0", guidance_scale)
         require(1 <= sampling_steps <= levels, "sampling_steps", f"in 1..{levels}, the levels", sampling_steps)
         require(bound is None or bound > 0, "bound", "above 0 or null", bound)
@@ -91,10 +92,7 @@ class PlanningModule(OfflineModule):
         self.temperature, self.shared_noise = temperature, shared_noise
         self.windows_per_update, self.learning_rate = windows_per_update, learning_rate
         self.model = TrajectoryDiffusion(
-            self.n_agents,
-            self.obs_dim,
-            self.action_dim,
-            self.discrete,
+            self.shape,
             knowledge,
             history,
             horizon,

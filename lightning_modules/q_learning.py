@@ -12,8 +12,8 @@ from lightning_modules.base import TargetPair
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.qtran import qtran_bound_loss, qtran_optimality_loss
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
-from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.targets import target_copy
+from lightning_modules.networks.team_shape import TeamShape
 from lightning_modules.networks.team_value import TeamActionValue, Utilities, UtilityMixer
 
 _BOUND_WEIGHT = 0.1  # of L_nopt against L_td and L_opt, as in https://github.com/oxwhirl/pymarl (qtran.yaml)
@@ -30,37 +30,26 @@ class QLearning(nn.Module):
     Deviation: the target network Q̄ follows a little after every update, instead of wholly every 200 updates.
 
     Args:
-        n_agents: Number of agents.
-        obs_dim: Observation size.
-        state_dim: Global state size.
-        n_actions: Number of choices.
+        shape: The team's sizes and memory; actions are choices.
         hidden_dims: Widths of hidden blocks.
         mixer: What is made of agents' values; see ``TeamActionValue``.
         discount: γ.
         trace_decay: λ of the targets along a window; 0 looks one step ahead.
         target_rate: Rate of the target network.
-        encoder: Whether agents see the present observation (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
     """
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        state_dim: int,
-        n_actions: int,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         mixer: UtilityMixer,
         discount: float,
         trace_decay: float,
         target_rate: float,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
         super().__init__()
         self.discount, self.trace_decay, self.target_rate = discount, trace_decay, target_rate
-        dims = (n_agents, obs_dim, state_dim, n_actions)
-        self.q = TeamActionValue(*dims, hidden_dims, mixer, encoder, memory_dim)
+        self.q = TeamActionValue(shape, hidden_dims, mixer)
         self.target_q = target_copy(self.q)
 
     def utilities(self, batch: TeamBatch) -> Utilities:

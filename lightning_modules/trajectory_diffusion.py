@@ -20,6 +20,7 @@ from lightning_modules.networks.changes import as_changes
 from lightning_modules.networks.inverse_dynamics import InverseDynamics
 from lightning_modules.networks.planning_policies import Knowledge, PlanningPolicy
 from lightning_modules.networks.targets import target_copy
+from lightning_modules.networks.team_shape import TeamShape
 from lightning_modules.networks.trajectory_denoiser import (
     ABSENT,
     IMAGINED,
@@ -48,10 +49,7 @@ class TrajectoryDiffusion(nn.Module):
     which is where sampling in few steps begins.
 
     Args:
-        n_agents: Number of agents.
-        obs_dim: Observation size.
-        action_dim: Number of actions, or size of an action.
-        discrete: Whether actions are choices.
+        shape: The team's sizes; there is no memory.
         knowledge: What an agent knows when it acts, see ``PlanningPolicy``; it is trained for that.
         history: H >= 0, past observations that are known beside the present one.
         horizon: Steps from the present one on that are imagined at most, at least 2; fewer in shorter windows.
@@ -79,10 +77,7 @@ class TrajectoryDiffusion(nn.Module):
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         knowledge: Knowledge,
         history: int,
         horizon: int,
@@ -106,28 +101,21 @@ class TrajectoryDiffusion(nn.Module):
         require(0 < ema_rate <= 1, "ema_rate", "in (0, 1]", ema_rate)
         ordered = return_range is None or return_range[0] < return_range[1]
         require(ordered, "return_range", "null, or a smaller and a larger return", return_range)
-        self.discrete, self.n_agents = discrete, n_agents
+        self.discrete, self.n_agents = shape.discrete, shape.n_agents
         self.knowledge: Knowledge = knowledge
         self.history, self.horizon = history, horizon
         self.error: TrajectoryError = error
         self.condition_dropout, self.ema_rate = condition_dropout, ema_rate
         require(change_scale is None or change_scale > 0, "change_scale", "above 0 or null", change_scale)
         self.measures_returns, self.measures_changes = return_range is None, change_scale is None
-        self.register_buffer("change_scale", torch.full((obs_dim,), change_scale or 1.0))
+        self.register_buffer("change_scale", torch.full((shape.obs_dim,), change_scale or 1.0))
         self.register_buffer("return_range", torch.tensor(return_range or (0.0, 1.0)))
         # Of the trajectories that it has been trained on, and therefore imagines
         self.register_buffer("length", torch.tensor(history + 2))
         self.register_buffer("kept", noise_schedule(schedule, levels), persistent=False)
-        self.denoiser = TrajectoryDenoiser(
-            n_agents,
-            obs_dim,
-            history + horizon,
-            width,
-            n_blocks,
-            attention=knowledge != "alone",
-            weighted=weighted_noise,
-        )
-        self.inverse = InverseDynamics(n_agents, obs_dim, action_dim, discrete, hidden_dims)
+        attention, length = knowledge != "alone", history + horizon
+        self.denoiser = TrajectoryDenoiser(shape, length, width, n_blocks, attention=attention, weighted=weighted_noise)
+        self.inverse = InverseDynamics(shape, hidden_dims)
         self.acting_denoiser, self.acting_inverse = target_copy(self.denoiser), target_copy(self.inverse)
 
     def measure(self, data: Any, unit: Tensor | float) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.actions import decode_actions, mask_illegal
 from lightning_modules.networks.critics import LocalActionValue, LocalValue
-from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP
 from lightning_modules.networks.policies import ActionHead
+from lightning_modules.networks.team_shape import TeamShape
 from lightning_modules.networks.vae import ActionVAE
 
 
@@ -38,29 +38,16 @@ class Perturbation(nn.Module):
     """A small correction of a generated action, a + Φ tanh f(o, a), clipped to [-1, 1].
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Size A of an action.
+        shape: The team's sizes and memory; actions are continuous.
         hidden_dims: Widths of the hidden blocks.
         bound: Φ, the largest change of an entry.
-        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        hidden_dims: Sequence[int],
-        bound: float,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int], bound: float) -> None:
         super().__init__()
         self.bound = bound
-        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
-        self.mlp = MLP(self.encoder.features_dim + action_dim, hidden_dims, action_dim)
+        self.encoder = shape.agent_encoder()
+        self.mlp = MLP(self.encoder.features_dim + shape.action_dim, hidden_dims, shape.action_dim)
 
     def of_features(self, features: Tensor, actions: Tensor) -> Tensor:
         """Corrected actions (…, N, A), given the encoder's features (…, N, F); actions may have leading axes."""

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mixers import QMixer, VDNMixer
 from lightning_modules.networks.mlp import MLP
 from lightning_modules.networks.qtran import AdditiveJointValue
+from lightning_modules.networks.team_shape import TeamShape
 
 MixerKind = Literal["centralised", "vdn", "qmix", "qtran"]
 
@@ -20,25 +20,15 @@ class LocalValue(nn.Module):
     """One number per agent from its own observation, number and (for a Q) its own action; shared weights.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Size A of the encoded action; 0 for a state value.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
-        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
+        with_actions: Whether an encoded action is an input (Q), or none is (V).
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        hidden_dims: Sequence[int],
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int], with_actions: bool = True) -> None:
         super().__init__()
-        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
+        self.encoder = shape.agent_encoder()
+        action_dim = shape.action_dim if with_actions else 0
         self.mlp = MLP(self.encoder.features_dim + action_dim, hidden_dims, 1)
 
     def forward(self, obs: Tensor, actions: Tensor | None = None) -> Tensor:
@@ -59,30 +49,16 @@ class LocalActionValue(nn.Module):
     Choices have one output each, continuous actions are an input.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Number of actions, or size of the action vector A.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
-        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
-        hidden_dims: Sequence[int],
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int]) -> None:
         super().__init__()
-        self.discrete = discrete
-        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
-        inputs = self.encoder.features_dim
-        self.mlp = MLP(inputs, hidden_dims, action_dim) if discrete else MLP(inputs + action_dim, hidden_dims, 1)
+        self.discrete = shape.discrete
+        self.encoder = shape.agent_encoder()
+        known, size = self.encoder.features_dim, shape.action_dim
+        self.mlp = MLP(known, hidden_dims, size) if shape.discrete else MLP(known + size, hidden_dims, 1)
         nn.init.zeros_(self.mlp.head.weight)
         nn.init.zeros_(self.mlp.head.bias)
 
@@ -111,17 +87,13 @@ class StateValue(nn.Module):
     """V(s) from the global state.
 
     Args:
-        state_dim: State size S.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
-        encoder: Whether the network sees the present state (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self, state_dim: int, hidden_dims: Sequence[int], encoder: EncoderKind = "mlp", memory_dim: int = 64
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int]) -> None:
         super().__init__()
-        self.encoder = Encoder(state_dim, 0, encoder, memory_dim)
+        self.encoder = shape.state_encoder()
         self.mlp = MLP(self.encoder.features_dim, hidden_dims, 1)
 
     def forward(self, state: Tensor) -> Tensor:
@@ -134,40 +106,27 @@ class JointActionValue(nn.Module):
     """Q_tot(s, o, a) of a joint action: one centralised network, or local values and a mixer.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        state_dim: State size S.
-        action_dim: Size A of an encoded action.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
         mixer: ``centralised`` sees state and joint action at once; ``vdn`` sums local values; ``qmix`` mixes them
             monotonically with weights that depend on the state; ``qtran`` sees the state and the sum of what a network
             makes of each agent's observation and action.
-        encoder: Whether the network sees the present (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        state_dim: int,
-        action_dim: int,
-        hidden_dims: Sequence[int],
-        mixer: MixerKind = "centralised",
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int], mixer: MixerKind = "centralised") -> None:
         super().__init__()
         self.kind: MixerKind = mixer
         if mixer == "centralised":
-            self.encoder = Encoder(state_dim, 0, encoder, memory_dim)
-            self.central: nn.Module = MLP(self.encoder.features_dim + n_agents * action_dim, hidden_dims, 1)
+            self.encoder = shape.state_encoder()
+            inputs = self.encoder.features_dim + shape.n_agents * shape.action_dim
+            self.central: nn.Module = MLP(inputs, hidden_dims, 1)
         elif mixer == "qtran":
-            self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
-            self.central = AdditiveJointValue(self.encoder.features_dim, state_dim, action_dim, hidden_dims)
+            self.encoder = shape.agent_encoder()
+            sizes = (self.encoder.features_dim, shape.state_dim, shape.action_dim)
+            self.central = AdditiveJointValue(*sizes, hidden_dims)
         else:
-            self.local = LocalValue(n_agents, obs_dim, action_dim, hidden_dims, encoder, memory_dim)
-            self.mixer = VDNMixer() if mixer == "vdn" else QMixer(n_agents, state_dim)
+            self.local = LocalValue(shape, hidden_dims)
+            self.mixer = VDNMixer() if mixer == "vdn" else QMixer(shape.n_agents, shape.state_dim)
 
     def forward(self, obs: Tensor, state: Tensor, actions: Tensor) -> Tensor:
         """Values (…) of observations (…, N, O), states (…, S) and encoded actions (…, N, A)."""

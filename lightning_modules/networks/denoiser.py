@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from lightning_modules.flows.diffusion import endpoint_from_noise
 from lightning_modules.flows.noise_schedules import NoiseSchedule, noise_schedule
 from lightning_modules.networks.actions import mask_illegal
-from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP
 from lightning_modules.networks.one_step import counted_entries
+from lightning_modules.networks.team_shape import TeamShape
 
 N_FREQUENCIES = 3
 #: What is answered for continuous actions.
@@ -34,15 +34,10 @@ class Denoiser(nn.Module):
     continuous action are not seen, and answered with 0.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Number of actions, or size of the action vector A.
-        discrete: Whether actions are choices.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
         schedule: Which ᾱ_k.
         levels: K >= 1, levels of noise.
-        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
         output: What is answered for continuous actions: clean actions (``endpoint``) or the ``noise``.
     """
 
@@ -51,23 +46,18 @@ class Denoiser(nn.Module):
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         schedule: NoiseSchedule,
         levels: int,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
         output: DenoiserOutput = "endpoint",
     ) -> None:
         super().__init__()
-        self.action_dim, self.discrete, self.levels = action_dim, discrete, levels
+        self.action_dim, self.discrete, self.levels = shape.action_dim, shape.discrete, levels
         self.output: DenoiserOutput = output
-        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
-        inputs = action_dim + 2 * N_FREQUENCIES + 3 + self.encoder.features_dim
-        self.mlp = MLP(inputs, hidden_dims, action_dim)
+        self.encoder = shape.agent_encoder()
+        inputs = shape.action_dim + 2 * N_FREQUENCIES + 3 + self.encoder.features_dim
+        self.mlp = MLP(inputs, hidden_dims, shape.action_dim)
         self.register_buffer("kept", noise_schedule(schedule, levels), persistent=False)
         self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(N_FREQUENCIES), persistent=False)
 

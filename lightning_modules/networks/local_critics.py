@@ -9,35 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.critics import LocalValue
-from lightning_modules.networks.encoders import EncoderKind
+from lightning_modules.networks.team_shape import TeamShape
 
 
 class LocalCritics(nn.Module):
     """K values Q_k(o_i, a_i) with their own initial weights, each shared by all agents.
 
     Args:
-        n_critics: K.
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Size A of the encoded action.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
-        encoder: Whether the networks see the present observation (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
+        n_critics: K, twins by default.
     """
 
-    def __init__(
-        self,
-        n_critics: int,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        hidden_dims: Sequence[int],
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int], n_critics: int = 2) -> None:
         super().__init__()
-        dims = (n_agents, obs_dim, action_dim)
-        self.members = nn.ModuleList(LocalValue(*dims, hidden_dims, encoder, memory_dim) for _ in range(n_critics))
+        self.members = nn.ModuleList(LocalValue(shape, hidden_dims) for _ in range(n_critics))
 
     @property
     def first(self) -> LocalValue:

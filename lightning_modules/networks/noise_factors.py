@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.denoiser import Denoiser
+from lightning_modules.networks.team_shape import TeamShape
 
 NoiseFactors = Literal["concat", "w_concat"]
 
@@ -32,14 +33,14 @@ class WeightedDenoiser(Denoiser):
     """A denoiser of actions whose answers have a weight for each agent: its noise, or the logits of its choices.
 
     Args:
-        n_agents: Number of agents N.
-        *dims: The other arguments of ``Denoiser``.
+        shape: The team's sizes and memory.
+        *arguments: The other arguments of ``Denoiser``.
         **options: Likewise.
     """
 
-    def __init__(self, n_agents: int, *dims: Any, **options: Any) -> None:
-        super().__init__(n_agents, *dims, **options)
-        self.factors = AgentWeights(n_agents)
+    def __init__(self, shape: TeamShape, *arguments: Any, **options: Any) -> None:
+        super().__init__(shape, *arguments, **options)
+        self.factors = AgentWeights(shape.n_agents)
 
     def forward(self, z: Tensor, level: Tensor, features: Tensor, legal_actions: Tensor) -> Tensor:
         """See ``Denoiser``."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.actions import mask_illegal
-from lightning_modules.networks.encoders import Encoder, EncoderKind
+from lightning_modules.networks.encoders import Encoder
 from lightning_modules.networks.mlp import MLP
+from lightning_modules.networks.team_shape import TeamShape
 from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
 
 TeacherScope = Literal["joint", "local"]
@@ -20,30 +22,18 @@ FlowOutput = Literal["endpoint", "velocity"]
 class OneStepActor(nn.Module):
     """An agent's action from its observation and a draw of noise: μ(o, i, z).
 
+    Answers are logits of a choice, which is then the largest, or a continuous action, not bounded.
+
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Number of actions, or size of the action vector A.
-        discrete: Whether the answers are logits of a choice, which is then the largest; otherwise actions, not bounded.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
-        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
-        hidden_dims: Sequence[int],
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int]) -> None:
         super().__init__()
-        self.action_dim, self.discrete = action_dim, discrete
-        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
-        self.mlp = MLP(self.encoder.features_dim + action_dim, hidden_dims, action_dim)
+        self.action_dim, self.discrete = shape.action_dim, shape.discrete
+        self.encoder = shape.agent_encoder()
+        self.mlp = MLP(self.encoder.features_dim + shape.action_dim, hidden_dims, shape.action_dim)
 
     def of_features(self, features: Tensor, noise: Tensor, legal_actions: Tensor) -> Tensor:
         """Answers (…, N, A) to features (…, N, F), noise (…, N, A) and legal actions (…, N, A).
@@ -61,34 +51,23 @@ class MeanFlowActor(nn.Module):
         a = z - u(z, r = 0, t = 1 | o, i)
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Number of actions, or size of the action vector A.
-        discrete: Whether actions are one-hot vectors in {-1, 1}.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
         output: ``endpoint``: the network predicts a, always a valid action; ``velocity``: it predicts u.
         raw: Act with a = -u(z, r = 1, t = 0) instead: what the network of OM2P's published code answers, where time
             runs the other way and velocities have the other sign.
-        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         output: FlowOutput = "endpoint",
         raw: bool = False,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
         super().__init__()
-        self.action_dim, self.discrete, self.raw = action_dim, discrete, raw
-        dims = (n_agents, obs_dim, action_dim)
-        self.velocity = VelocityNetwork(*dims, discrete, hidden_dims, output, encoder, memory_dim)
+        self.action_dim, self.discrete, self.raw = shape.action_dim, shape.discrete, raw
+        self.velocity = VelocityNetwork(shape, hidden_dims, output)
 
     @property
     def encoder(self) -> Encoder:
@@ -110,35 +89,27 @@ class FlowTeacher(nn.Module):
     """Instantaneous velocity v(z, t) of the recorded actions: of each agent's own, or of the whole team's at once.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Number of actions, or size of the action vector A.
-        discrete: Whether actions are one-hot vectors in {-1, 1}.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
         scope: ``local``: an agent's velocity depends on its own observation and action. ``joint``: on those of all.
         output: ``endpoint``: the network predicts the clean action x̂, always a valid one, and v = (z - x̂) / t;
             ``velocity``: it predicts v.
-        encoder: Whether the network sees the present (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         scope: TeacherScope,
         output: FlowOutput = "endpoint",
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
         super().__init__()
-        self.joint, self.discrete, self.output = scope == "joint", discrete, output
-        dims = (0, n_agents * obs_dim, n_agents * action_dim) if self.joint else (n_agents, obs_dim, action_dim)
+        self.joint, self.discrete, self.output = scope == "joint", shape.discrete, output
+        if self.joint:
+            n = shape.n_agents
+            shape = replace(shape, n_agents=0, obs_dim=n * shape.obs_dim, action_dim=n * shape.action_dim)
         # Endpoints are made below: each agent's choice has a softmax of its own, also where the network sees them all
-        self.network = VelocityNetwork(*dims, discrete, hidden_dims, "velocity", encoder, memory_dim)
+        self.network = VelocityNetwork(shape, hidden_dims, "velocity")
 
     @property
     def encoder(self) -> Encoder:

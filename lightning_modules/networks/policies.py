@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.actions import decode_actions, mask_illegal
 from lightning_modules.networks.critics import LocalActionValue
-from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP
 from lightning_modules.networks.noise import standard_normal
+from lightning_modules.networks.team_shape import TeamShape
 
 
 class Policy(Protocol):
@@ -81,34 +81,20 @@ class StandardisedPolicy:
 
 
 class ActionHead(nn.Module):
-    """A network with one output vector per agent: logits of a choice, or the mean of a continuous action.
+    """A network with one output vector per agent: logits of a choice, or a continuous action's mean through tanh.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Number of actions, or size of the action vector.
-        discrete: Whether outputs are logits; otherwise they are means in [-1, 1] through tanh.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
-        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
-        hidden_dims: Sequence[int],
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int]) -> None:
         super().__init__()
-        self.discrete = discrete
-        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
-        self.mlp = MLP(self.encoder.features_dim, hidden_dims, action_dim)
+        self.discrete = shape.discrete
+        self.encoder = shape.agent_encoder()
+        self.mlp = MLP(self.encoder.features_dim, hidden_dims, shape.action_dim)
         # Starts at a deviation of .37, a usual width of recorded exploration noise.
-        self.log_std = nn.Parameter(torch.full((action_dim,), -1.0), requires_grad=not discrete)
+        self.log_std = nn.Parameter(torch.full((shape.action_dim,), -1.0), requires_grad=not shape.discrete)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Logits or means (…, N, A) of observations (…, N, O)."""

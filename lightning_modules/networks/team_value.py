@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.actions import encode_actions, mask_illegal
 from lightning_modules.networks.critics import LocalActionValue
-from lightning_modules.networks.encoders import EncoderKind
 from lightning_modules.networks.mixers import QMixer, VDNMixer
 from lightning_modules.networks.qtran import QTRANNetwork
+from lightning_modules.networks.team_shape import TeamShape
 
 UtilityMixer = Literal["none", "vdn", "qmix", "qtran"]
 
@@ -49,35 +49,22 @@ class TeamActionValue(nn.Module):
     """Q_tot(s, a) of joint choices: local values Q_i(o_i, a_i) and what is made of them.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        state_dim: State size S.
-        n_actions: Number of choices A.
+        shape: The team's sizes and memory; actions are choices.
         hidden_dims: Widths of the hidden blocks of the local values.
         mixer: ``vdn`` sums them, ``qmix`` mixes them monotonically; ``qtran``: a value of its own, which their sum
             follows; ``none``: each agent's value is for itself.
-        encoder: Whether agents see the present observation (``mlp``) or remember (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        state_dim: int,
-        n_actions: int,
-        hidden_dims: Sequence[int],
-        mixer: UtilityMixer,
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int], mixer: UtilityMixer) -> None:
         super().__init__()
-        self.n_actions = n_actions
-        self.local = LocalActionValue(n_agents, obs_dim, n_actions, True, hidden_dims, encoder, memory_dim)
+        assert shape.discrete, "values of all choices need choices"
+        self.n_actions = shape.action_dim
+        self.local = LocalActionValue(shape, hidden_dims)
         self.mixer: VDNMixer | QMixer | None = None
         if mixer in ("vdn", "qmix"):
-            self.mixer = VDNMixer() if mixer == "vdn" else QMixer(n_agents, state_dim)
-        self.qtran = QTRANNetwork(self.local.encoder.features_dim, state_dim, n_actions) if mixer == "qtran" else None
+            self.mixer = VDNMixer() if mixer == "vdn" else QMixer(shape.n_agents, shape.state_dim)
+        sizes = (self.local.encoder.features_dim, shape.state_dim, shape.action_dim)
+        self.qtran = QTRANNetwork(*sizes) if mixer == "qtran" else None
 
     def utilities(self, obs: Tensor, state: Tensor, legal_actions: Tensor) -> Utilities:
         """What agents make of windows: observations (B, T, N, O), states (B, T, S), legal choices (B, T, N, A)."""

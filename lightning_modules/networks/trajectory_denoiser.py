@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from lightning_modules.networks.encoders import Encoder
 from lightning_modules.networks.noise_factors import AgentWeights
+from lightning_modules.networks.team_shape import TeamShape
 
 N_FREQUENCIES = 4
 IMAGINED, SHOWN, ABSENT = 0.0, 1.0, -1.0
@@ -74,8 +75,7 @@ class TrajectoryDenoiser(nn.Module):
     need not carry its noise through, and the noise end is learned as well as the other.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
+        shape: The team's sizes; there is no memory.
         length: Longest trajectory T.
         width: Size of a row between the layers, a multiple of twice the number of heads.
         n_blocks: Number of blocks, each with an attention behind it.
@@ -91,8 +91,7 @@ class TrajectoryDenoiser(nn.Module):
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
+        shape: TeamShape,
         length: int,
         width: int = 96,
         n_blocks: int = 2,
@@ -103,8 +102,8 @@ class TrajectoryDenoiser(nn.Module):
         super().__init__()
         if width % (2 * heads):
             raise ValueError(f"width must be a multiple of {2 * heads}, two for each of {heads} heads, got {width}")
-        self.n_agents, self.obs_dim, self.length = n_agents, obs_dim, length
-        self.encoder = Encoder(length * (obs_dim + 1), n_agents)
+        self.n_agents, self.obs_dim, self.length = shape.n_agents, shape.obs_dim, length
+        self.encoder = Encoder(length * (shape.obs_dim + 1), shape.n_agents)
         self.embedding = nn.Sequential(
             nn.Linear(1 + 2 * N_FREQUENCIES + 2, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
@@ -113,8 +112,8 @@ class TrajectoryDenoiser(nn.Module):
         self.attentions = nn.ModuleList(
             AgentAttention(width, heads) if attention else nn.Identity() for _ in range(n_blocks)
         )
-        self.outputs = nn.Linear(width, length * obs_dim)
-        self.factors = AgentWeights(n_agents) if weighted else nn.Identity()
+        self.outputs = nn.Linear(width, length * shape.obs_dim)
+        self.factors = AgentWeights(shape.n_agents) if weighted else nn.Identity()
         self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(N_FREQUENCIES), persistent=False)
 
     def forward(self, z: Tensor, roles: Tensor, time: Tensor, signal: Tensor, goal: Tensor) -> Tensor:

@@ -7,44 +7,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP
+from lightning_modules.networks.team_shape import TeamShape
 
 LATENT_BOUND = 0.5
 """Latent variables that actions are generated from are clipped to this: near the middle actions are the most usual."""
 
 
 class ActionVAE(nn.Module):
-    """A generative model of each agent's continuous action, shared by all agents.
+    """A generative model of each agent's continuous action, shared by all agents, with 2A latent variables.
 
         z ~ N(m(o, a), s(o, a)²)  when learning,  z ~ N(0, 1) clipped to ±.5  when generating;   â = tanh D(o, z)
 
     (BCQ, Fujimoto et al., arXiv:1812.02900; clipping as in https://github.com/sfujim/BCQ.)
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Size A of an action; there are 2A latent variables.
+        shape: The team's sizes and memory; actions are continuous.
         hidden_dims: Widths of the hidden blocks.
-        encoder: Whether the model sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
-    def __init__(
-        self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        hidden_dims: Sequence[int],
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
-    ) -> None:
+    def __init__(self, shape: TeamShape, hidden_dims: Sequence[int]) -> None:
         super().__init__()
-        self.latent_dim = 2 * action_dim
-        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
+        self.latent_dim = 2 * shape.action_dim
+        self.encoder = shape.agent_encoder()
         known = self.encoder.features_dim
-        self.recogniser = MLP(known + action_dim, hidden_dims, 2 * self.latent_dim)
-        self.decoder = MLP(known + self.latent_dim, hidden_dims, action_dim)
+        self.recogniser = MLP(known + shape.action_dim, hidden_dims, 2 * self.latent_dim)
+        self.decoder = MLP(known + self.latent_dim, hidden_dims, shape.action_dim)
 
     def recognise(self, features: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the deviation of an action's latent variables, (…, N, 2A) each.

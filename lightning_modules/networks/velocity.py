@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.actions import ILLEGAL_LOGIT
-from lightning_modules.networks.encoders import Encoder, EncoderKind
 from lightning_modules.networks.mlp import MLP, Trace
+from lightning_modules.networks.team_shape import TeamShape
 
 N_FREQUENCIES = 3
 
@@ -86,35 +86,24 @@ class VelocityNetwork(nn.Module):
     flow is evaluated. Entries that only pad a continuous action are not seen, and their velocity is 0.
 
     Args:
-        n_agents: Number of agents N.
-        obs_dim: Observation size O.
-        action_dim: Number of actions, or size of the action vector.
-        discrete: Whether actions are one-hot vectors in {-1, 1}.
+        shape: The team's sizes and memory.
         hidden_dims: Widths of the hidden blocks.
         output: ``endpoint`` or ``velocity``.
-        encoder: Whether the network sees the present observation (``mlp``) or remembers (``gru``).
-        memory_dim: Size of the memory.
     """
 
     frequencies: Tensor
 
     def __init__(
         self,
-        n_agents: int,
-        obs_dim: int,
-        action_dim: int,
-        discrete: bool,
+        shape: TeamShape,
         hidden_dims: Sequence[int],
         output: Literal["endpoint", "velocity"] = "endpoint",
-        encoder: EncoderKind = "mlp",
-        memory_dim: int = 64,
     ) -> None:
         super().__init__()
-        self.action_dim, self.discrete, self.output = action_dim, discrete, output
-        self.encoder = Encoder(obs_dim, n_agents, encoder, memory_dim)
-        self.mlp = MLP(
-            action_dim + self.encoder.features_dim + 2 + 1 + 2 * (1 + 2 * N_FREQUENCIES), hidden_dims, action_dim
-        )
+        self.action_dim, self.discrete, self.output = shape.action_dim, shape.discrete, output
+        self.encoder = shape.agent_encoder()
+        inputs = shape.action_dim + self.encoder.features_dim + 2 + 1 + 2 * (1 + 2 * N_FREQUENCIES)
+        self.mlp = MLP(inputs, hidden_dims, shape.action_dim)
         self.register_buffer("frequencies", math.pi / 2 * 2.0 ** torch.arange(N_FREQUENCIES), persistent=False)
 
     def forward(self, z: Tensor, r: Tensor, t: Tensor, context: FlowContext) -> Tensor:

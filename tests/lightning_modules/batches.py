@@ -31,6 +31,7 @@ from lightning_modules import (
     MeanFlowBC,
 )
 from lightning_modules.networks.targets import polyak_update
+from lightning_modules.networks.team_shape import TeamShape
 
 N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM = 3, 5, 7, 4
 DIMS = {"n_agents": N_AGENTS, "obs_dim": OBS_DIM, "state_dim": STATE_DIM, "action_dim": ACTION_DIM}
@@ -93,6 +94,11 @@ def random_batch(discrete=True, batch=24, window=3, seed=0, dtype=None):
         legal_actions=legal,
         valid=valid,
     )
+
+
+def team_shape(discrete=True, **options):
+    """What networks for these batches are built from, unless other sizes are asked for."""
+    return TeamShape(**{**DIMS, "discrete": discrete, **options})
 
 
 def one_step_games(joint_actions, counts, advantages, n_actions=2):

@@ -9,14 +9,13 @@ from lightning_modules.joint_steps import joint_steps
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    OBS_DIM,
-    STATE_DIM,
     default_dtype,
     generator,
     moved_by,
     normal,
     parts_moved_by,
     random_batch,
+    team_shape,
 )
 
 DISCOUNT = 0.9
@@ -31,7 +30,7 @@ def float64():
 
 def learner(**options):
     options = {"discount": DISCOUNT, "trace_decay": 0.0, "target_rate": 0.1, **options}
-    module = ActorCritic(N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM, (8,), **options)
+    module = ActorCritic(team_shape(discrete=False), (8,), **options)
     with torch.no_grad():  # large answers, and target networks that differ
         for seed, network in enumerate((module.actor, module.critic, module.target_actor, module.target_critic)):
             for index, parameter in enumerate(network.parameters()):

@@ -13,7 +13,7 @@ from lightning_modules.base import OfflineModule, TargetPair
 from lightning_modules.bc import BC
 from lightning_modules.networks.policies import ActionHead, HeadPolicy
 from lightning_modules.networks.targets import target_copy
-from tests.lightning_modules.batches import DIMS, generator, random_batch
+from tests.lightning_modules.batches import DIMS, STATE_DIM, generator, random_batch
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You defined a `validation_step`", "ignore:.*LeafSpec", "ignore:You're resuming from a checkpoint"
@@ -33,9 +33,9 @@ class TwoNetworks(OfflineModule):
 
     def __init__(self, discrete=True):
         super().__init__(**DIMS, discrete=discrete)
-        self.first, self.second = nn.Linear(self.state_dim, 1), nn.Linear(self.state_dim + 1, 1)
+        self.first, self.second = nn.Linear(STATE_DIM, 1), nn.Linear(STATE_DIM + 1, 1)
         self.target = target_copy(self.first)
-        self.head = ActionHead(self.n_agents, self.obs_dim, self.action_dim, discrete, (8,))
+        self.head = ActionHead(self.shape, (8,))
         self.draws = []
 
     def losses(self, batch, generator):

@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from lightning_modules.candidate_learning import CandidateLearning
-from tests.lightning_modules.batches import DIMS, N_AGENTS, default_dtype, generator, random_batch, randomise
+from tests.lightning_modules.batches import (
+    ACTION_DIM,
+    N_AGENTS,
+    default_dtype,
+    generator,
+    random_batch,
+    randomise,
+    team_shape,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +31,7 @@ def batch():
 
 def learned(mixer="none", trace_decay=0.0):
     """With networks that all differ, targets included."""
-    learner = CandidateLearning(*DIMS.values(), (8,), (8,), mixer, 3, 0.3, 0.9, trace_decay, 0.1)
+    learner = CandidateLearning(team_shape(discrete=False), (8,), (8,), mixer, 3, 0.3, 0.9, trace_decay, 0.1)
     for seed, part in enumerate(learner.children()):
         randomise(part, seed)
     with torch.no_grad():
@@ -68,7 +76,7 @@ def test_values_follow_the_best_of_generated_actions(batch, mixer):
 def test_the_model_learns_what_was_done(batch):
     learner, terms, draws = learned(), [], generator()
     learner.targets(batch, draws)
-    noise = torch.randn(*batch.obs[:, :-1].shape[:-1], 2 * DIMS["action_dim"], generator=draws)
+    noise = torch.randn(*batch.obs[:, :-1].shape[:-1], 2 * ACTION_DIM, generator=draws)
     for row, step in steps_of(batch):
         features, recorded = learner.vae.encoder(batch.obs[row, step]), batch.actions[row, step]
         mean, log_std = learner.vae.recognise(features, recorded)

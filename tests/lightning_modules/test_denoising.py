@@ -9,11 +9,11 @@ from lightning_modules.networks.denoiser import Denoiser
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    OBS_DIM,
     default_dtype,
     generator,
     random_batch,
     randomise,
+    team_shape,
 )
 
 LEVELS = 6
@@ -28,7 +28,7 @@ def float64():
 
 
 def denoiser(discrete, output="endpoint"):
-    return randomise(Denoiser(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (8, 8), "cosine", LEVELS, output=output))
+    return randomise(Denoiser(team_shape(discrete), (8, 8), "cosine", LEVELS, output))
 
 
 def padded(batch):

@@ -16,11 +16,11 @@ from tests.lightning_modules.batches import (
     parts_moved_by,
     random_batch,
     randomise,
+    team_shape,
 )
 
 BOTH = pytest.mark.parametrize("discrete", [True, False])
 SCOPES = pytest.mark.parametrize("scope", ["local", "joint"])
-DIMS = (N_AGENTS, OBS_DIM, ACTION_DIM)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def float64():
 
 
 def pupil(discrete, scope, output="endpoint", flow_steps=3):
-    return randomise(FlowDistillation(*DIMS, discrete, (8,), scope, output, flow_steps))
+    return randomise(FlowDistillation(team_shape(discrete), (8,), scope, output, flow_steps))
 
 
 def recorded(discrete, filling=0.0):
@@ -127,7 +127,7 @@ def test_a_joint_teacher_needs_the_others_observations_and_execution_never_does(
 
 def test_with_memory_the_joint_teacher_remembers_the_whole_team():
     """What another agent saw one step ago reaches an agent's teacher, not its actor."""
-    module = randomise(FlowDistillation(*DIMS, True, (8,), "joint", "endpoint", 2, "gru", 4))
+    module = randomise(FlowDistillation(team_shape(encoder="gru", memory_dim=4), (8,), "joint", "endpoint", 2))
     batch = random_batch(True, window=4)
     batch = batch._replace(valid=torch.ones_like(batch.valid))
     obs = batch.obs.clone()
@@ -143,7 +143,7 @@ def test_with_memory_the_joint_teacher_remembers_the_whole_team():
 def learned(actions, counts, scope):
     """Flow and actors after some updates on one-step games of two agents without observations."""
     games = one_step_games(actions, counts, [0.0] * len(actions))
-    module = FlowDistillation(2, 1, 2, True, (16,), scope, "endpoint", 3)
+    module = FlowDistillation(team_shape(n_agents=2, obs_dim=1, action_dim=2), (16,), scope, "endpoint", 3)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     for update in range(150):
         lesson = module.lesson(joint_steps(games), generator(update))
@@ -174,7 +174,7 @@ def test_a_local_teacher_and_its_pupils_keep_each_agents_shares():
 
 def test_no_steps_are_refused():
     with pytest.raises(ValueError, match="flow_steps must be at least 1, got 0"):
-        FlowDistillation(*DIMS, True, (8,), "local", "endpoint", 0)
+        FlowDistillation(team_shape(), (8,), "local", "endpoint", 0)
 
 
 def test_the_two_losses_share_no_network():

@@ -9,12 +9,12 @@ from lightning_modules.networks.velocity import VelocityNetwork
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    OBS_DIM,
     default_dtype,
     generator,
     normal,
     random_batch,
     randomise,
+    team_shape,
 )
 from tests.lightning_modules.gaussian_flows import Gaussian
 
@@ -29,7 +29,7 @@ def float64():
 
 
 def make_network(output="endpoint", discrete=True):
-    return randomise(VelocityNetwork(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (8, 8), output))
+    return randomise(VelocityNetwork(team_shape(discrete), (8, 8), output))
 
 
 def some_steps(discrete=True, padded=False):

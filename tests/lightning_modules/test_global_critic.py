@@ -10,17 +10,16 @@ from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
     OBS_DIM,
-    STATE_DIM,
     default_dtype,
     one_step_games,
     parts_moved_by,
     random_batch,
     randomise,
+    team_shape,
 )
 
 DISCOUNT, DECAY, EXPECTILE, TEMPERATURE = 0.9, 0.5, 0.8, 2.0
 COMMON = {"discount": DISCOUNT, "trace_decay": DECAY, "target_rate": 0.1}
-SHAPE = {"n_agents": N_AGENTS, "obs_dim": OBS_DIM, "state_dim": STATE_DIM, "action_dim": ACTION_DIM}
 
 
 @pytest.fixture(autouse=True)
@@ -31,18 +30,18 @@ def float64():
 
 
 def value_critic(discrete=True, **options):
-    sizes = {"state_dim": STATE_DIM, "action_dim": ACTION_DIM, "hidden_dims": (8,), "expectile": EXPECTILE}
-    return ValueCritic(**{**sizes, "discrete": discrete, **COMMON, **options})
+    kind = {"expectile": EXPECTILE, "hidden_dims": (8,)}
+    return ValueCritic(**{"shape": team_shape(discrete), **kind, **COMMON, **options})
 
 
 def expectile_critic(discrete=True, **options):
     kind = {"mixer": "centralised", "n_critics": 3, "expectile": EXPECTILE, "hidden_dims": (8,)}
-    return ExpectileCritic(**{**SHAPE, **kind, "discrete": discrete, **COMMON, **options})
+    return ExpectileCritic(**{"shape": team_shape(discrete), **kind, **COMMON, **options})
 
 
 def omiga_critic(discrete=True, **options):
     kind = {"hidden_dims": (8,), "temperature": TEMPERATURE}
-    return OmigaCritic(**{**SHAPE, **kind, "discrete": discrete, **COMMON, **options})
+    return OmigaCritic(**{"shape": team_shape(discrete), **kind, **COMMON, **options})
 
 
 CRITICS = {
@@ -144,7 +143,7 @@ V, TARGET = (0.5, -1.0, 2.0), (1.0, 4.0, 8.0)
     ],
 )
 def test_targets_of_an_episode_by_hand(terminal, decay, expected):
-    critic = tabular(value_critic(state_dim=3, hidden_dims=(), trace_decay=decay), V, TARGET)
+    critic = tabular(value_critic(shape=team_shape(state_dim=3), hidden_dims=(), trace_decay=decay), V, TARGET)
     targets = critic.targets(chain(4, terminal))[0]
     torch.testing.assert_close(targets[: len(expected)], torch.tensor(expected), rtol=0, atol=1e-12)
     # The loss: expectile-weighted squares over the steps that have a target, and over no others.
@@ -156,7 +155,7 @@ def test_targets_of_an_episode_by_hand(terminal, decay, expected):
 
 @pytest.mark.parametrize("window", [2, 4])
 def test_the_one_step_advantage_by_hand(window):
-    critic = tabular(value_critic(state_dim=3, hidden_dims=()), V, TARGET)
+    critic = tabular(value_critic(shape=team_shape(state_dim=3), hidden_dims=()), V, TARGET)
     expected = torch.tensor([1 + 0.9 * 4 - 1, 2 + 0.9 * 8 - 4, 3.0 - 8])
     torch.testing.assert_close(critic.advantages(chain(window), "return")[:, 0], expected, rtol=0, atol=1e-12)
     # Cut off, the last step has no successor: an action there counts as average.
@@ -167,7 +166,7 @@ def test_the_one_step_advantage_by_hand(window):
 
 
 def test_where_no_successor_is_recorded_a_q_answers():
-    critic = randomise(expectile_critic(state_dim=3))
+    critic = randomise(expectile_critic(shape=team_shape(state_dim=3)))
     batch = chain(2, terminal=False)
     by_return, by_q = critic.advantages(batch, "return"), critic.advantages(batch, "q")
     torch.testing.assert_close(by_return[2], by_q[2], rtol=0, atol=1e-12)
@@ -251,9 +250,9 @@ def fit(critic, batch, updates, learning_rate):
 
 @pytest.mark.parametrize(("window", "decay"), [(2, 0.0), (4, 0.7)])
 def test_training_reaches_the_values_of_a_deterministic_chain(window, decay):
-    options = {"state_dim": 3, "hidden_dims": (), "trace_decay": decay, "target_rate": 0.3, "expectile": 0.5}
+    options = {"hidden_dims": (), "trace_decay": decay, "target_rate": 0.3, "expectile": 0.5}
     batch = chain(window)
-    critic = fit(value_critic(**options), batch, updates=400, learning_rate=0.1)
+    critic = fit(value_critic(shape=team_shape(state_dim=3), **options), batch, updates=400, learning_rate=0.1)
     exact = torch.tensor([1 + 0.9 * (2 + 0.9 * 3), 2 + 0.9 * 3, 3.0])
     torch.testing.assert_close(critic.target_value(torch.eye(3)).detach(), exact, rtol=0, atol=5e-3)
     # Nothing was decided here: no action was better than expected.
@@ -265,9 +264,12 @@ def xor(reward=1.0):
     return one_step_games([[0, 0], [0, 1], [1, 0], [1, 1]], [1] * 4, [0.0, reward, reward, 0.0])
 
 
+GAME = team_shape(n_agents=2, obs_dim=1, state_dim=1, action_dim=2)
+
+
 def test_training_reaches_action_values_and_their_expectile():
-    sizes = {"n_agents": 2, "obs_dim": 1, "state_dim": 1, "action_dim": 2, "hidden_dims": (16,), "target_rate": 0.3}
-    critic = fit(expectile_critic(**sizes, n_critics=2), xor(), updates=300, learning_rate=0.03)
+    critic = expectile_critic(shape=GAME, hidden_dims=(16,), target_rate=0.3, n_critics=2)
+    fit(critic, xor(), updates=300, learning_rate=0.03)
     torch.testing.assert_close(critic.action_values(xor())[:, 0], torch.tensor([0.0, 1.0, 1.0, 0.0]), rtol=0, atol=1e-2)
     # On {0, 1} in equal parts the expectile is its own level.
     value = critic.target_value(torch.zeros(1, 1)).detach()
@@ -281,8 +283,8 @@ def test_training_reaches_omigas_soft_values():
     """Additive rewards: V_i = (α / w_i) log E exp(w_i Q_i / α), so that V_tot is a soft maximum of Q_tot."""
     rewards = torch.tensor([0.0, 1.0, 2.0, 3.0])  # 2 a_1 + a_2
     batch = one_step_games([[0, 0], [0, 1], [1, 0], [1, 1]], [1] * 4, rewards.tolist())
-    sizes = {"n_agents": 2, "obs_dim": 1, "state_dim": 1, "action_dim": 2, "hidden_dims": (), "target_rate": 0.3}
-    critic = fit(omiga_critic(**sizes, temperature=1.0), batch, updates=600, learning_rate=0.03)
+    critic = omiga_critic(shape=GAME, hidden_dims=(), target_rate=0.3, temperature=1.0)
+    fit(critic, batch, updates=600, learning_rate=0.03)
     torch.testing.assert_close(critic.action_values(batch)[:, 0], rewards, rtol=0, atol=2e-2)
     # b + Σ log E exp(w_i Q_i) = log E exp(Q_tot): the agents' actions are independent here.
     soft = rewards.exp().mean().log()

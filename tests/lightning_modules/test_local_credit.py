@@ -6,14 +6,13 @@ from lightning_modules.local_credit import LocalCredit
 from lightning_modules.networks.targets import polyak_update
 from tests.lightning_modules.batches import (
     ACTION_DIM,
-    N_AGENTS,
-    OBS_DIM,
     default_dtype,
     generator,
     normal,
     parts_moved_by,
     random_batch,
     randomise,
+    team_shape,
 )
 
 RATE = 0.1
@@ -27,8 +26,7 @@ def float64():
 
 
 def make_credit(discrete=True, **options):
-    sizes = {"n_agents": N_AGENTS, "obs_dim": OBS_DIM, "action_dim": ACTION_DIM, "hidden_dims": (8,)}
-    return LocalCredit(**{**sizes, "discrete": discrete, "target_rate": RATE, **options})
+    return LocalCredit(**{"shape": team_shape(discrete), "hidden_dims": (8,), "target_rate": RATE, **options})
 
 
 def fit(credit, steps, advantages, updates, learning_rate):
@@ -161,8 +159,8 @@ def exact_credits(steps, situation):
 
 def test_credits_recover_what_an_agents_own_action_changes():
     steps, situation = bandit()
-    sizes = {"n_agents": 2, "obs_dim": 2, "action_dim": 4, "hidden_dims": (16,)}
-    credit = fit(make_credit(**sizes), steps, steps.advantages, updates=400, learning_rate=0.03)
+    credit = make_credit(shape=team_shape(n_agents=2, obs_dim=2, action_dim=4), hidden_dims=(16,))
+    fit(credit, steps, steps.advantages, updates=400, learning_rate=0.03)
     exact = exact_credits(steps, situation)
     assert float(exact.abs().max()) > 1 and float((exact[:, 0] - exact[:, 1]).abs().max()) > 1
     torch.testing.assert_close(credit.credits(steps), exact, rtol=0, atol=0.03)
@@ -186,8 +184,9 @@ def test_continuous_credits_recover_what_an_agents_own_action_changes():
         windows=torch.zeros(150, 1, 2, 1),
         position=torch.arange(150),
     )
-    sizes = {"n_agents": 2, "obs_dim": 1, "action_dim": 1, "hidden_dims": (16,), "n_samples": 200}
-    credit = fit(make_credit(False, **sizes), steps, steps.advantages, updates=200, learning_rate=0.03)
+    shape = team_shape(discrete=False, n_agents=2, obs_dim=1, action_dim=1)
+    credit = make_credit(shape=shape, hidden_dims=(16,), n_samples=200)
+    fit(credit, steps, steps.advantages, updates=200, learning_rate=0.03)
     centred = (actions - actions.mean(dim=0)).squeeze(-1) * torch.tensor([2.0, -1.0])
     error = credit.credits(steps, generator()) - centred
     assert float(error.abs().mean()) < 0.08 < 0.15 < float(centred.abs().mean())

@@ -9,17 +9,16 @@ from lightning_modules.networks.one_step_policies import OneStepPolicy
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    OBS_DIM,
     default_dtype,
     generator,
     moved_by,
     normal,
     random_batch,
     randomise,
+    team_shape,
 )
 
 BOTH = pytest.mark.parametrize("discrete", [True, False])
-DIMS = (N_AGENTS, OBS_DIM, ACTION_DIM)
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +30,10 @@ def float64():
 
 def learner(discrete, team="alone", aggregate="mean", discount=0.9, trace_decay=0.0, target_rate=0.1):
     """With critics that all differ, targets included."""
-    values = LocalValueLearning(*DIMS, discrete, (8,), team, aggregate, discount, trace_decay, target_rate)
+    values = LocalValueLearning(team_shape(discrete), (8,), team, aggregate, discount, trace_decay, target_rate)
     randomise(values.critic, 1)
     randomise(values.target_critic, 2)
-    return values, randomise(OneStepActor(*DIMS, discrete, (8,)), 3)
+    return values, randomise(OneStepActor(team_shape(discrete), (8,)), 3)
 
 
 def padded(batch, filling=0.0):

@@ -6,8 +6,6 @@ from lightning_modules.q_learning import QLearning
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    OBS_DIM,
-    STATE_DIM,
     default_dtype,
     generator,
     make_macql,
@@ -15,6 +13,7 @@ from tests.lightning_modules.batches import (
     normal,
     one_step_games,
     random_batch,
+    team_shape,
     train,
 )
 
@@ -30,9 +29,7 @@ def float64():
 
 
 def learner(mixer="qmix", trace_decay=0.0):
-    module = QLearning(
-        N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM, (8,), mixer, DISCOUNT, trace_decay=trace_decay, target_rate=0.1
-    )
+    module = QLearning(team_shape(), (8,), mixer, DISCOUNT, trace_decay=trace_decay, target_rate=0.1)
     with torch.no_grad():  # large answers, and a target network that differs
         for seed, network in enumerate((module.q, module.target_q)):
             for index, parameter in enumerate(network.parameters()):

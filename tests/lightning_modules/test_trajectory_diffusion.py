@@ -9,7 +9,6 @@ from datamodules.normalisation import Standardisation
 from lightning_modules.networks.trajectory_denoiser import ABSENT, IMAGINED, SHOWN
 from lightning_modules.trajectory_diffusion import TrajectoryDiffusion
 from tests.lightning_modules.batches import (
-    ACTION_DIM,
     N_AGENTS,
     OBS_DIM,
     default_dtype,
@@ -17,6 +16,7 @@ from tests.lightning_modules.batches import (
     parts_moved_by,
     random_batch,
     randomise,
+    team_shape,
 )
 
 LEVELS = 6
@@ -41,7 +41,7 @@ def model(discrete=True, **options):
         "ema_rate": 0.1,
     }
     with default_dtype(torch.float64):
-        return TrajectoryDiffusion(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, **{**defaults, **options})
+        return TrajectoryDiffusion(team_shape(discrete), **{**defaults, **options})
 
 
 def batch_of(window=4, discrete=True):

@@ -5,10 +5,15 @@ from torch import nn
 
 from lightning_modules.networks.flow_policies import FlowPolicy
 from lightning_modules.networks.velocity import VelocityNetwork
-from tests.lightning_modules.batches import generator, normal
+from tests.lightning_modules.batches import generator, normal, team_shape
 
 ENVS, N_AGENTS, OBS_DIM, ACTION_DIM = 11, 3, 4, 5
 FREE = torch.ones(ENVS, N_AGENTS, ACTION_DIM, dtype=torch.bool)
+
+
+def acting_shape(discrete=True, **options):
+    sizes = {"n_agents": N_AGENTS, "obs_dim": OBS_DIM, "action_dim": ACTION_DIM}
+    return team_shape(discrete, **{**sizes, **options})
 
 
 def decided(network):
@@ -21,7 +26,7 @@ def decided(network):
 
 def flow_policy(discrete=True, output="endpoint", **options):
     torch.manual_seed(0)
-    network = VelocityNetwork(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (16, 16), output)
+    network = VelocityNetwork(acting_shape(discrete), (16, 16), output)
     return FlowPolicy(network=decided(network), **options)
 
 

@@ -12,10 +12,14 @@ from lightning_modules.networks.batch_constrained import (
 from lightning_modules.networks.critics import LocalActionValue, LocalValue
 from lightning_modules.networks.policies import ActionHead, GreedyPolicy, HeadPolicy
 from lightning_modules.networks.vae import ActionVAE
-from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise
+from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise, team_shape
 
 ENVS, N_AGENTS, OBS_DIM, ACTION_DIM = 40, 3, 4, 5
-DIMS = (N_AGENTS, OBS_DIM, ACTION_DIM)
+
+
+def shape(discrete, encoder="mlp"):
+    sizes = {"n_agents": N_AGENTS, "obs_dim": OBS_DIM, "action_dim": ACTION_DIM}
+    return team_shape(discrete, **sizes, encoder=encoder, memory_dim=6)
 
 
 def act(policy, obs, legal, seed=0):
@@ -41,8 +45,8 @@ def test_the_ends_of_the_threshold():
 
 @pytest.mark.parametrize("encoder", ["mlp", "gru"])
 def test_likely_choices_are_compared_by_value(encoder):
-    value = randomise(LocalActionValue(*DIMS, True, (8,), encoder, 6).double(), 1)
-    head = randomise(ActionHead(*DIMS, True, (8,), encoder, 6).double(), 2)
+    value = randomise(LocalActionValue(shape(True, encoder), (8,)).double(), 1)
+    head = randomise(ActionHead(shape(True, encoder), (8,)).double(), 2)
     obs, legal = normal(ENVS, N_AGENTS, OBS_DIM), random_legal_actions(ENVS, N_AGENTS, ACTION_DIM)
     policy = LikelyGreedyPolicy(value, head, 0.3)
     window = obs.unsqueeze(1)  # one step of every episode
@@ -58,21 +62,21 @@ def test_likely_choices_are_compared_by_value(encoder):
 
 
 def test_a_perturbation_is_small_and_stays_in_the_box():
-    perturbation = randomise(Perturbation(*DIMS, (8,), 0.1).double())
+    perturbation = randomise(Perturbation(shape(False), (8,), 0.1).double())
     actions = normal(6, ENVS, N_AGENTS, ACTION_DIM, seed=1).clamp(-1, 1)
     features = perturbation.encoder(normal(ENVS, N_AGENTS, OBS_DIM))
     changed = perturbation.of_features(features, actions)
     assert bool((changed.abs() <= 1).all()) and float((changed - actions).abs().max()) <= 0.1 + 1e-12
     torch.testing.assert_close(changed[2], perturbation.of_features(features, actions[2]))
-    unbounded = Perturbation(*DIMS, (8,), 0.0).double()
+    unbounded = Perturbation(shape(False), (8,), 0.0).double()
     assert torch.equal(unbounded.of_features(features, actions), actions)
 
 
 @pytest.mark.parametrize("encoder", ["mlp", "gru"])
 def test_the_best_candidate_acts(encoder):
-    vae = randomise(ActionVAE(*DIMS, (8,), encoder, 6).double(), 1)
-    perturbation = randomise(Perturbation(*DIMS, (8,), 0.1, encoder, 6).double(), 2)
-    value = randomise(LocalValue(*DIMS, (8,), encoder, 6).double(), 3)
+    vae = randomise(ActionVAE(shape(False, encoder), (8,)).double(), 1)
+    perturbation = randomise(Perturbation(shape(False, encoder), (8,), 0.1).double(), 2)
+    value = randomise(LocalValue(shape(False, encoder), (8,)).double(), 3)
     obs, legal = normal(ENVS, N_AGENTS, OBS_DIM), random_legal_actions(ENVS, N_AGENTS, ACTION_DIM)
     policy = BestCandidatePolicy(vae, perturbation, value, candidates=4)
     chosen = act(policy, obs, legal)

@@ -4,10 +4,14 @@ import torch
 from lightning_modules.networks import encoders
 from lightning_modules.networks.actions import append_agent_id, encode_actions
 from lightning_modules.networks.critics import Ensemble, JointActionValue, LocalActionValue, LocalValue, StateValue
-from tests.lightning_modules.batches import normal, randomise
+from tests.lightning_modules.batches import normal, randomise, team_shape
 
 ROWS, N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM = 6, 3, 4, 7, 5
 SHUFFLED = [2, 0, 1]
+CHOICES, CONTINUOUS = (
+    team_shape(discrete, n_agents=N_AGENTS, obs_dim=OBS_DIM, state_dim=STATE_DIM, action_dim=ACTION_DIM)
+    for discrete in (True, False)
+)
 
 
 @pytest.fixture
@@ -37,9 +41,7 @@ def exchange_agents(monkeypatch):
 
 
 def joint_value(mixer):
-    return randomise(JointActionValue(N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM, (8,), mixer).double()).requires_grad_(
-        False
-    )
+    return randomise(JointActionValue(CHOICES, (8,), mixer).double()).requires_grad_(False)
 
 
 def test_vdn_is_the_sum_of_local_values(inputs):
@@ -94,7 +96,7 @@ def test_what_two_actions_do_together_is_no_sum(inputs):
 
 
 def test_an_ensemble_answers_member_by_member(inputs):
-    members = [randomise(StateValue(STATE_DIM, (8,)).double(), seed).requires_grad_(False) for seed in range(3)]
+    members = [randomise(StateValue(CHOICES, (8,)).double(), seed).requires_grad_(False) for seed in range(3)]
     answers = Ensemble(members)(inputs[1])
     assert answers.shape == (3, ROWS)
     for member, answer in zip(members, answers, strict=True):
@@ -105,7 +107,7 @@ def test_an_ensemble_answers_member_by_member(inputs):
 @pytest.mark.parametrize("with_actions", [True, False])
 def test_exchanging_agents_exchanges_local_values(inputs, exchange_agents, with_actions):
     obs, _, actions = inputs
-    value = randomise(LocalValue(N_AGENTS, OBS_DIM, ACTION_DIM if with_actions else 0, (8,)).double())
+    value = randomise(LocalValue(CHOICES, (8,), with_actions).double())
     value.requires_grad_(False)
 
     def answer(order):
@@ -120,7 +122,7 @@ def test_exchanging_agents_exchanges_local_values(inputs, exchange_agents, with_
 
 def test_a_local_value_sees_its_own_observation_and_action_only(inputs):
     obs, _, actions = inputs
-    value = randomise(LocalValue(N_AGENTS, OBS_DIM, ACTION_DIM, (8,)).double())
+    value = randomise(LocalValue(CHOICES, (8,)).double())
     before = value(obs, actions)
     for changed in (value(obs.index_add(1, torch.tensor([1]), torch.ones(ROWS, 1, OBS_DIM).double()), actions),):
         assert torch.equal(changed[:, [0, 2]], before[:, [0, 2]]) and bool((changed[:, 1] != before[:, 1]).all())
@@ -132,7 +134,7 @@ def test_a_local_value_sees_its_own_observation_and_action_only(inputs):
 
 @pytest.mark.parametrize("discrete", [True, False])
 def test_an_action_value_starts_at_exactly_zero_and_can_learn(inputs, discrete):
-    value = LocalActionValue(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (8,)).double()
+    value = LocalActionValue(CHOICES if discrete else CONTINUOUS, (8,)).double()
     actions = inputs[2].argmax(dim=-1) if discrete else inputs[2]
     answer = value(inputs[0], actions)
     assert answer.shape == (ROWS, N_AGENTS) and bool((answer == 0).all())
@@ -141,7 +143,7 @@ def test_an_action_value_starts_at_exactly_zero_and_can_learn(inputs, discrete):
 
 
 def test_the_value_of_a_choice_is_its_entry_among_all(inputs):
-    value = randomise(LocalActionValue(N_AGENTS, OBS_DIM, ACTION_DIM, True, (8,)).double())
+    value = randomise(LocalActionValue(CHOICES, (8,)).double())
     choices = inputs[2].argmax(dim=-1)
     every = value.all_values(inputs[0])
     chosen = value(inputs[0], choices)
@@ -151,7 +153,7 @@ def test_the_value_of_a_choice_is_its_entry_among_all(inputs):
 
 
 def test_exchanging_agents_exchanges_action_values(inputs, exchange_agents):
-    value = randomise(LocalActionValue(N_AGENTS, OBS_DIM, ACTION_DIM, False, (8,)).double())
+    value = randomise(LocalActionValue(CONTINUOUS, (8,)).double())
     before = value(inputs[0], inputs[2])
     exchange_agents()
     after = value(inputs[0][:, SHUFFLED], inputs[2][:, SHUFFLED])
@@ -163,5 +165,5 @@ def test_values_keep_any_leading_shape(inputs):
     for mixer in ("centralised", "vdn", "qmix"):
         value = joint_value(mixer)
         torch.testing.assert_close(value(obs, state, actions).flatten(), value(*inputs))
-    value = randomise(StateValue(STATE_DIM, (8,)).double())
+    value = randomise(StateValue(CHOICES, (8,)).double())
     torch.testing.assert_close(value(state).flatten(), value(inputs[1]))

@@ -3,7 +3,14 @@ import torch
 
 from lightning_modules.flows.noise_schedules import noise_schedule
 from lightning_modules.networks.denoiser import Denoiser
-from tests.lightning_modules.batches import default_dtype, generator, normal, random_legal_actions, randomise
+from tests.lightning_modules.batches import (
+    default_dtype,
+    generator,
+    normal,
+    random_legal_actions,
+    randomise,
+    team_shape,
+)
 
 N_AGENTS, OBS_DIM, ACTION_DIM, LEVELS = 3, 4, 5, 8
 BOTH = pytest.mark.parametrize("discrete", [True, False])
@@ -15,9 +22,9 @@ def float64():
         yield
 
 
-def denoiser(discrete, **options):
-    dims = (N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (16, 16), "cosine", LEVELS)
-    return randomise(Denoiser(*dims, **options))
+def denoiser(discrete, output="endpoint", **memory):
+    shape = team_shape(discrete, n_agents=N_AGENTS, obs_dim=OBS_DIM, action_dim=ACTION_DIM, **memory)
+    return randomise(Denoiser(shape, (16, 16), "cosine", LEVELS, output))
 
 
 def question(rows=7, levels=None):

@@ -16,6 +16,7 @@ from tests.lightning_modules.networks.acting import (
     N_AGENTS,
     OBS_DIM,
     act,
+    acting_shape,
     calls_of,
     decided,
     observations,
@@ -34,8 +35,8 @@ def float64():
 
 def policy_of(discrete=True, steps=LEVELS, candidates=1, **options):
     torch.manual_seed(0)
-    network = decided(Denoiser(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (16, 16), "cosine", LEVELS))
-    critics = LocalCritics(2, N_AGENTS, OBS_DIM, ACTION_DIM, (16,)) if candidates > 1 else None
+    network = decided(Denoiser(acting_shape(discrete), (16, 16), "cosine", LEVELS))
+    critics = LocalCritics(acting_shape(discrete), (16,)) if candidates > 1 else None
     return DiffusionPolicy(network, steps, critics=critics, candidates=candidates, **options)
 
 
@@ -140,7 +141,7 @@ def test_the_smaller_value_decides_among_candidates(discrete):
     """Q_1 = ±1000 a_0, Q_2 beyond it: the candidate of the largest, or smallest, first entry."""
     policy, obs = policy_of(discrete, candidates=6), observations()
     for sign in (1.0, -1.0):
-        critics = LocalCritics(2, N_AGENTS, OBS_DIM, ACTION_DIM, ())
+        critics = LocalCritics(acting_shape(discrete), ())
         with torch.no_grad():
             for shift, critic in zip((5.0, 2000.0), critics.members, strict=True):
                 critic.mlp.head.weight.zero_()
@@ -182,7 +183,7 @@ class KnownChances(Denoiser):
 )
 def test_choices_of_known_chances_are_made_as_often(sampler, steps, tolerance):
     """20,000 choices of one agent; .015 is 4 standard errors."""
-    network = KnownChances(1, OBS_DIM, ACTION_DIM, True, (4,), "cosine", 100)
+    network = KnownChances(acting_shape(n_agents=1), (4,), "cosine", 100)
     policy, obs = DiffusionPolicy(network, steps, sampler), torch.zeros(20_000, 1, OBS_DIM)
     shares = torch.bincount(act(policy, obs).flatten(), minlength=ACTION_DIM) / 20_000
     torch.testing.assert_close(shares, KnownChances.chances, rtol=0, atol=tolerance)

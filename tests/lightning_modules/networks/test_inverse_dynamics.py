@@ -2,13 +2,14 @@ import torch
 
 from lightning_modules.networks.actions import decode_actions
 from lightning_modules.networks.inverse_dynamics import InverseDynamics
-from tests.lightning_modules.batches import normal, random_legal_actions, randomise
+from tests.lightning_modules.batches import normal, random_legal_actions, randomise, team_shape
 
 ROWS, AGENTS, OBS, ACTIONS = 50, 3, 5, 4
 
 
 def inverse(discrete):
-    return randomise(InverseDynamics(AGENTS, OBS, ACTIONS, discrete, (8,)))
+    shape = team_shape(discrete, n_agents=AGENTS, obs_dim=OBS, action_dim=ACTIONS)
+    return randomise(InverseDynamics(shape, (8,)))
 
 
 def test_both_observations_and_the_agent_decide():

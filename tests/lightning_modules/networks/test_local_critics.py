@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lightning_modules.networks.local_critics import LocalCritics
-from tests.lightning_modules.batches import normal
+from tests.lightning_modules.batches import normal, team_shape
 
 BATCH, WINDOW, N_AGENTS, OBS_DIM, ACTION_DIM = 4, 3, 2, 5, 3
 
@@ -10,7 +10,8 @@ BATCH, WINDOW, N_AGENTS, OBS_DIM, ACTION_DIM = 4, 3, 2, 5, 3
 @pytest.fixture(params=["mlp", "gru"])
 def critics(request):
     torch.manual_seed(0)
-    return LocalCritics(2, N_AGENTS, OBS_DIM, ACTION_DIM, (8,), request.param, 6).double()
+    sizes = {"n_agents": N_AGENTS, "obs_dim": OBS_DIM, "action_dim": ACTION_DIM}
+    return LocalCritics(team_shape(**sizes, encoder=request.param, memory_dim=6), (8,)).double()
 
 
 def test_members_answer_for_themselves(critics):

@@ -2,7 +2,7 @@ import torch
 
 from lightning_modules.networks.denoiser import Denoiser
 from lightning_modules.networks.noise_factors import AgentWeights, WeightedDenoiser
-from tests.lightning_modules.batches import ACTION_DIM, DIMS, N_AGENTS, OBS_DIM, default_dtype, normal, randomise
+from tests.lightning_modules.batches import ACTION_DIM, N_AGENTS, OBS_DIM, default_dtype, normal, randomise, team_shape
 
 WEIGHTS, FACTORS = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64) / 3
 
@@ -27,10 +27,10 @@ def test_weights_learn_from_every_agent():
 
 def test_answers_of_a_weighted_denoiser_are_those_of_a_plain_one_times_the_weights():
     for discrete in (True, False):
-        dims = (N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (8,), "vp", 4)
+        arguments = (team_shape(discrete), (8,), "vp", 4)
         with default_dtype(torch.float64):
-            plain = randomise(Denoiser(*dims))
-            weighted = WeightedDenoiser(*dims)
+            plain = randomise(Denoiser(*arguments))
+            weighted = WeightedDenoiser(*arguments)
         weighted.load_state_dict(plain.state_dict(), strict=False)
         with torch.no_grad():
             weighted.factors.weights.copy_(WEIGHTS)
@@ -41,4 +41,4 @@ def test_answers_of_a_weighted_denoiser_are_those_of_a_plain_one_times_the_weigh
         torch.testing.assert_close(weighted(z, level, features, legal), expected, rtol=1e-12, atol=1e-12)
         endpoint = plain.endpoint(z, level, expected, legal)
         torch.testing.assert_close(weighted.predicted(z, 2, features, legal), endpoint, rtol=1e-12, atol=1e-12)
-    assert DIMS["n_agents"] == 3
+    assert N_AGENTS == 3

@@ -18,10 +18,10 @@ from tests.lightning_modules.batches import (
     normal,
     random_legal_actions,
     randomise,
+    team_shape,
 )
 
 ROWS = 6
-DIMS = (N_AGENTS, OBS_DIM, ACTION_DIM)
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +39,15 @@ def inputs():
 
 
 def actors(discrete):
-    raw = () if discrete else (MeanFlowActor(*DIMS, False, (8,), "velocity", raw=True),)
+    raw = () if discrete else (MeanFlowActor(team_shape(False), (8,), "velocity", raw=True),)
     return [
-        randomise(each) for each in (OneStepActor(*DIMS, discrete, (8,)), MeanFlowActor(*DIMS, discrete, (8,)), *raw)
+        randomise(each)
+        for each in (OneStepActor(team_shape(discrete), (8,)), MeanFlowActor(team_shape(discrete), (8,)), *raw)
     ]
 
 
 def test_an_actor_is_its_network_of_observation_number_and_noise():
-    actor, (obs, noise, legal) = randomise(OneStepActor(*DIMS, True, (8,))), inputs()
+    actor, (obs, noise, legal) = randomise(OneStepActor(team_shape(True), (8,))), inputs()
     number = torch.eye(N_AGENTS).expand(ROWS, N_AGENTS, N_AGENTS)
     expected = actor.mlp(torch.cat([obs, number, noise], dim=-1))
     output = actor.of_features(actor.encoder(obs), noise, legal)
@@ -56,7 +57,7 @@ def test_an_actor_is_its_network_of_observation_number_and_noise():
 @pytest.mark.parametrize("discrete", [True, False])
 def test_one_step_of_the_average_velocity_is_the_action(discrete):
     """Called one by one; with the endpoint output it is the network's own clean action."""
-    actor, (obs, noise, legal) = randomise(MeanFlowActor(*DIMS, discrete, (8,))), inputs()
+    actor, (obs, noise, legal) = randomise(MeanFlowActor(team_shape(discrete), (8,))), inputs()
     features = actor.encoder(obs)
     actions = actor.of_features(features, noise, legal)
     zero, one = torch.zeros(1, 1), torch.ones(1, 1)
@@ -76,7 +77,7 @@ def test_one_step_of_the_average_velocity_is_the_action(discrete):
 
 
 def test_the_raw_answer_is_the_velocity_backwards_at_the_time_of_data():
-    actor = randomise(MeanFlowActor(*DIMS, False, (8,), "velocity", raw=True))
+    actor = randomise(MeanFlowActor(team_shape(False), (8,), "velocity", raw=True))
     obs, noise, _ = inputs()
     legal = torch.ones(ROWS, N_AGENTS, ACTION_DIM, dtype=torch.bool)
     features = actor.encoder(obs)
@@ -95,7 +96,7 @@ def test_entries_that_only_pad_an_action_change_nothing():
         assert torch.equal(actor.of_features(features, other, legal), actions)
         assert bool((actions[~legal] == 0).all()) and bool((actions[legal] != 0).all())
     for scope, output in (("local", "velocity"), ("joint", "endpoint")):
-        teacher = randomise(FlowTeacher(*DIMS, False, (8,), scope, output))
+        teacher = randomise(FlowTeacher(team_shape(False), (8,), scope, output))
         seen = obs.flatten(-2) if scope == "joint" else obs
         t = torch.full((ROWS, N_AGENTS, 1), 0.3)
         velocity = teacher(noise, t, teacher.encoder(seen), legal)
@@ -106,7 +107,7 @@ def test_entries_that_only_pad_an_action_change_nothing():
 @pytest.mark.parametrize(("scope", "others_matter"), [("local", False), ("joint", True)])
 def test_a_joint_teacher_sees_everybody_and_a_local_one_only_itself(scope, others_matter):
     obs, z, legal = inputs()
-    teacher, t = randomise(FlowTeacher(*DIMS, True, (8,), scope)), torch.full((ROWS, N_AGENTS, 1), 0.3)
+    teacher, t = randomise(FlowTeacher(team_shape(True), (8,), scope)), torch.full((ROWS, N_AGENTS, 1), 0.3)
 
     def velocity(obs, z):
         return teacher(z, t, teacher.encoder(obs.flatten(-2) if scope == "joint" else obs), legal)
@@ -120,7 +121,7 @@ def test_a_joint_teacher_sees_everybody_and_a_local_one_only_itself(scope, other
 
 def test_a_local_teacher_is_the_velocity_at_one_time_without_condition():
     obs, z, legal = inputs()
-    teacher = randomise(FlowTeacher(*DIMS, False, (8,), "local", "velocity"))
+    teacher = randomise(FlowTeacher(team_shape(False), (8,), "local", "velocity"))
     legal = torch.ones_like(legal)
     t = torch.rand(ROWS, N_AGENTS, 1, generator=generator())
     features = teacher.encoder(obs)
@@ -138,7 +139,7 @@ def test_an_endpoint_teacher_flows_to_a_valid_action_of_every_agent(scope):
     obs, z, legal = inputs()
     t = torch.rand(ROWS, 1, 1, generator=generator()).expand(ROWS, N_AGENTS, 1)
     for discrete in (True, False):
-        teacher = randomise(FlowTeacher(*DIMS, discrete, (8,), scope))
+        teacher = randomise(FlowTeacher(team_shape(discrete), (8,), scope))
         z = z if discrete else z * legal
         features = teacher.encoder(obs.flatten(-2) if scope == "joint" else obs)
         rows = [field.flatten(1 if scope == "joint" else 0, -1) for field in (z, legal)]

@@ -4,7 +4,7 @@ import torch
 from lightning_modules.networks.encoders import Encoder
 from lightning_modules.networks.one_step import OneStepActor
 from lightning_modules.networks.one_step_policies import OneStepPolicy
-from tests.lightning_modules.batches import ACTION_DIM, N_AGENTS, OBS_DIM, generator, normal
+from tests.lightning_modules.batches import ACTION_DIM, N_AGENTS, OBS_DIM, generator, normal, team_shape
 
 LEGAL = torch.ones(50, N_AGENTS, ACTION_DIM, dtype=torch.bool)
 OBS = normal(50, N_AGENTS, OBS_DIM, dtype=torch.float32)
@@ -50,7 +50,7 @@ def test_rows_of_the_table_say_what_they_are():
 @pytest.mark.parametrize("encoder", ["mlp", "gru"])
 def test_an_agent_acts_on_what_it_sees_itself(discrete, encoder):
     torch.manual_seed(0)
-    actor = OneStepActor(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (8,), encoder, 4)
+    actor = OneStepActor(team_shape(discrete, encoder=encoder, memory_dim=4), (8,))
     with torch.no_grad():
         actor.mlp.head.weight.mul_(20)
     policy, seen = OneStepPolicy(actor), OBS.clone()

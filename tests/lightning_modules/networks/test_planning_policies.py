@@ -9,15 +9,16 @@ from lightning_modules.networks.changes import as_changes
 from lightning_modules.networks.inverse_dynamics import InverseDynamics
 from lightning_modules.networks.planning_policies import PlanningPolicy
 from lightning_modules.networks.trajectory_denoiser import ABSENT, SHOWN, TrajectoryDenoiser
-from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise
+from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise, team_shape
 
 ENVS, STEPS, AGENTS, OBS, ACTIONS = 4, 5, 3, 6, 4
 SCALE = torch.linspace(0.5, 2.0, OBS)
 
 
 def policy(discrete=True, attention=True, **options):
-    denoiser = randomise(TrajectoryDenoiser(AGENTS, OBS, STEPS, width=16, heads=2, attention=attention), seed=1)
-    inverse = randomise(InverseDynamics(AGENTS, OBS, ACTIONS, discrete, (8,)), seed=2)
+    shape = team_shape(discrete, n_agents=AGENTS, obs_dim=OBS, action_dim=ACTIONS)
+    denoiser = randomise(TrajectoryDenoiser(shape, STEPS, width=16, heads=2, attention=attention), seed=1)
+    inverse = randomise(InverseDynamics(shape, (8,)), seed=2)
     defaults = {"length": STEPS, "sampling_steps": 4}
     return PlanningPolicy(denoiser, inverse, cosine_schedule(20), SCALE, **{**defaults, **options})
 

@@ -9,7 +9,7 @@ from lightning_modules.networks.actions import append_agent_id
 from lightning_modules.networks.critics import LocalActionValue
 from lightning_modules.networks.flow_policies import FlowPolicy
 from lightning_modules.networks.policies import ActionHead, GreedyPolicy, HeadPolicy
-from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise
+from tests.lightning_modules.batches import generator, normal, random_legal_actions, randomise, team_shape
 from tests.lightning_modules.networks.acting import (
     ACTION_DIM,
     ENVS,
@@ -17,6 +17,7 @@ from tests.lightning_modules.networks.acting import (
     N_AGENTS,
     OBS_DIM,
     act,
+    acting_shape,
     calls_of,
     decided,
     flow_policy,
@@ -28,12 +29,12 @@ SHUFFLED = [2, 0, 1]
 
 def head_policy(discrete=True, sample=True):
     torch.manual_seed(0)
-    return HeadPolicy(decided(ActionHead(N_AGENTS, OBS_DIM, ACTION_DIM, discrete, (16,))), sample)
+    return HeadPolicy(decided(ActionHead(acting_shape(discrete), (16,))), sample)
 
 
 def greedy_policy(encoder="mlp"):
     torch.manual_seed(0)
-    network = LocalActionValue(N_AGENTS, OBS_DIM, ACTION_DIM, True, (16,), encoder, 6).double()
+    network = LocalActionValue(acting_shape(encoder=encoder, memory_dim=6), (16,)).double()
     with torch.no_grad():
         network.mlp.head.weight.normal_()
     return GreedyPolicy(network)
@@ -135,7 +136,7 @@ DRAWS = 20_000
 
 def constant_head(discrete):
     """A head that answers LOGITS, or tanh(LOGITS) with deviation e^-3, to anything."""
-    head = ActionHead(1, 1, ACTION_DIM, discrete, ()).double()
+    head = ActionHead(acting_shape(discrete, n_agents=1, obs_dim=1), ()).double()
     with torch.no_grad():
         head.mlp.head.weight.zero_()
         head.mlp.head.bias.copy_(LOGITS if discrete else LOGITS / 2)
@@ -175,7 +176,7 @@ def test_a_continuous_head_samples_its_normal_distribution():
 
 
 def test_the_likelihood_of_choices_is_categorical_over_legal_ones():
-    head, obs = randomise(ActionHead(N_AGENTS, OBS_DIM, ACTION_DIM, True, (16,)).double()), observations()
+    head, obs = randomise(ActionHead(acting_shape(), (16,)).double()), observations()
     legal = random_legal_actions(ENVS, N_AGENTS, ACTION_DIM)
     logits = head(obs).masked_fill(~legal, -torch.inf)
     expected = torch.distributions.Categorical(logits=logits)
@@ -186,7 +187,7 @@ def test_the_likelihood_of_choices_is_categorical_over_legal_ones():
 
 
 def test_the_likelihood_of_continuous_actions_is_normal_and_summed_over_their_entries():
-    head = randomise(ActionHead(N_AGENTS, OBS_DIM, ACTION_DIM, False, (16,)).double())
+    head = randomise(ActionHead(acting_shape(discrete=False), (16,)).double())
     obs, actions = observations(), normal(ENVS, N_AGENTS, ACTION_DIM, seed=4).clamp(-1, 1)
     expected = torch.distributions.Normal(head(obs), head.log_std.exp()).log_prob(actions).sum(dim=-1)
     torch.testing.assert_close(head.log_prob(head.encoder(obs), actions, FREE), expected, rtol=0, atol=1e-12)
@@ -194,8 +195,8 @@ def test_the_likelihood_of_continuous_actions_is_normal_and_summed_over_their_en
 
 
 def test_only_a_continuous_head_learns_its_deviation():
-    assert ActionHead(1, 1, 2, False, ()).log_std.requires_grad
-    assert not ActionHead(1, 1, 2, True, ()).log_std.requires_grad
+    assert ActionHead(acting_shape(discrete=False), ()).log_std.requires_grad
+    assert not ActionHead(acting_shape(discrete=True), ()).log_std.requires_grad
 
 
 def test_the_greedy_policy_takes_the_best_legal_choice():
@@ -229,7 +230,7 @@ def test_a_policy_has_no_memory():
 
 
 def test_what_only_pads_a_continuous_action_is_neither_learned_nor_executed():
-    head = ActionHead(2, 3, 2, False, (4,)).double()
+    head = ActionHead(team_shape(False, n_agents=2, obs_dim=3, action_dim=2), (4,)).double()
     obs = torch.randn((5, 2, 3), generator=generator(), dtype=torch.float64)
     whole = torch.ones((5, 2, 2), dtype=torch.bool)
     padded = whole.clone()

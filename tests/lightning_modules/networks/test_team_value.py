@@ -11,6 +11,7 @@ from tests.lightning_modules.batches import (
     random_batch,
     random_legal_actions,
     randomise,
+    team_shape,
 )
 
 ROWS, WINDOW = 5, 4
@@ -18,7 +19,7 @@ ROWS, WINDOW = 5, 4
 
 def team(mixer, encoder="mlp"):
     torch.manual_seed(0)
-    network = TeamActionValue(N_AGENTS, OBS_DIM, STATE_DIM, ACTION_DIM, (8,), mixer, encoder, 6)
+    network = TeamActionValue(team_shape(encoder=encoder, memory_dim=6), (8,), mixer)
     return randomise(network.double()).requires_grad_(False)
 
 

@@ -8,15 +8,16 @@ from lightning_modules.networks.trajectory_denoiser import (
     TrajectoryDenoiser,
     execution_roles,
 )
-from tests.lightning_modules.batches import default_dtype, generator, normal, randomise
+from tests.lightning_modules.batches import default_dtype, generator, normal, randomise, team_shape
 
 ROWS, STEPS, AGENTS, OBS = 6, 4, 3, 5
 SHUFFLED = [2, 0, 1]
+SHAPE = team_shape(n_agents=AGENTS, obs_dim=OBS)
 
 
 def network(**options):
     with default_dtype(torch.float64):
-        made = TrajectoryDenoiser(AGENTS, OBS, length=5, width=16, heads=2, **options)
+        made = TrajectoryDenoiser(SHAPE, length=5, width=16, heads=2, **options)
     return randomise(made)
 
 
@@ -70,7 +71,7 @@ def test_weights_of_agents_by_hand():
     passed = signal[..., None, None] * z
     answers = (plain(*inputs()) - passed) * torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64).unsqueeze(-1) / 3
     torch.testing.assert_close(weighted(*inputs()), passed + answers, rtol=1e-12, atol=1e-12)
-    fresh = TrajectoryDenoiser(AGENTS, OBS, length=5, width=16, weighted=True)
+    fresh = TrajectoryDenoiser(SHAPE, length=5, width=16, weighted=True)
     assert fresh.factors.weights.tolist() == [1.0] * AGENTS
 
 
@@ -98,7 +99,7 @@ def test_the_answer_depends_on_time_goal_and_roles():
 
 def test_unusable_sizes_are_refused():
     with pytest.raises(ValueError, match="width must be a multiple of 8, two for each of 4 heads, got 12"):
-        TrajectoryDenoiser(AGENTS, OBS, length=3, width=12)
+        TrajectoryDenoiser(SHAPE, length=3, width=12)
     z, *others = inputs()
     with pytest.raises(ValueError, match="trajectories of at most 5 steps, got 8; raise the horizon"):
         network()(torch.cat([z, z], dim=1), *others)

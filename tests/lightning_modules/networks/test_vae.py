@@ -3,14 +3,15 @@ import torch
 
 from lightning_modules.losses.cloning import squared_cloning_error, standard_normal_divergence
 from lightning_modules.networks.vae import LATENT_BOUND, ActionVAE
-from tests.lightning_modules.batches import default_dtype, generator, normal, randomise
+from tests.lightning_modules.batches import default_dtype, generator, normal, randomise, team_shape
 
 BATCH, N_AGENTS, OBS_DIM, ACTION_DIM = 5, 3, 4, 2
 
 
 @pytest.fixture
 def vae():
-    return randomise(ActionVAE(N_AGENTS, OBS_DIM, ACTION_DIM, (16,)).double())
+    shape = team_shape(False, n_agents=N_AGENTS, obs_dim=OBS_DIM, action_dim=ACTION_DIM)
+    return randomise(ActionVAE(shape, (16,)).double())
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_it_learns_what_was_done():
     """One agent that acts at -.5 or .5 depending on what it sees, with little noise around it."""
     torch.manual_seed(0)
     with default_dtype(torch.float32):
-        vae = ActionVAE(1, 1, 1, (32,))
+        vae = ActionVAE(team_shape(False, n_agents=1, obs_dim=1, action_dim=1), (32,))
         optimizer, draws = torch.optim.Adam(vae.parameters(), 1e-2), generator()
         counts = torch.ones(256, 1, 1, dtype=torch.bool)
         for _ in range(300):

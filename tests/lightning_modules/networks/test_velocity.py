@@ -2,14 +2,15 @@ import pytest
 import torch
 
 from lightning_modules.networks.velocity import FlowContext, VelocityNetwork
-from tests.lightning_modules.batches import normal, random_legal_actions, randomise
+from tests.lightning_modules.batches import normal, random_legal_actions, randomise, team_shape
 
 ROWS, OBS_DIM, ACTION_DIM = 40, 6, 5
 KINDS = [(output, discrete) for output in ("endpoint", "velocity") for discrete in (True, False)]
 
 
 def make_network(output="endpoint", discrete=True):
-    return randomise(VelocityNetwork(0, OBS_DIM, ACTION_DIM, discrete, (12, 9), output).double())
+    shape = team_shape(discrete, n_agents=0, obs_dim=OBS_DIM, action_dim=ACTION_DIM)
+    return randomise(VelocityNetwork(shape, (12, 9), output).double())
 
 
 def make_context(discrete=True, seed=3):
