@@ -364,6 +364,13 @@ def randomise(module, seed=0):
     return module
 
 
+def randomise_parts(module, *names):
+    """The module with networks that all differ: each of the named ones has standard normal weights of its own."""
+    for seed, name in enumerate(names):
+        randomise(module.get_submodule(name), seed)
+    return module
+
+
 def moved_by(loss, module):
     """Names of the parameters that the gradient of a loss would change."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]

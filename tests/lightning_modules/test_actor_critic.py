@@ -9,7 +9,6 @@ from lightning_modules.joint_steps import joint_steps
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    default_dtype,
     generator,
     moved_by,
     normal,
@@ -19,13 +18,7 @@ from tests.lightning_modules.batches import (
 )
 
 DISCOUNT = 0.9
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learner(**options):

@@ -4,7 +4,6 @@ import torch
 from lightning_modules.advantage_module import Stage
 from lightning_modules.joint_steps import joint_steps
 from tests.lightning_modules.batches import (
-    default_dtype,
     generator,
     make_awr,
     make_vgm2p,
@@ -13,12 +12,7 @@ from tests.lightning_modules.batches import (
     start_policy,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def ids(parameters):

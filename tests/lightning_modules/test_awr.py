@@ -14,12 +14,7 @@ from tests.lightning_modules.batches import (
     train,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def pair(discrete, batch, dtype=torch.float64, **options):

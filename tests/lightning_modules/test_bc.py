@@ -3,16 +3,10 @@ import torch
 
 from lightning_modules.joint_steps import joint_steps
 from lightning_modules.networks.policies import HeadPolicy
-from tests.lightning_modules.batches import default_dtype, generator, make_bc, one_step_games, random_batch, train
+from tests.lightning_modules.batches import generator, make_bc, one_step_games, random_batch, train
 
 CORNERS, COUNTS = [[0, 1], [1, 0], [0, 0], [1, 1]], [10, 4, 3, 3]
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("discrete", [True, False])

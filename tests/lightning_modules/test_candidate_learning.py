@@ -5,19 +5,13 @@ from lightning_modules.candidate_learning import CandidateLearning
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    default_dtype,
     generator,
     random_batch,
     randomise,
     team_shape,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture

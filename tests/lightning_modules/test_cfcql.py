@@ -10,7 +10,6 @@ from lightning_modules.networks.policies import GreedyPolicy, HeadPolicy
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    default_dtype,
     generator,
     make_bc,
     make_cfcql,
@@ -20,12 +19,7 @@ from tests.lightning_modules.batches import (
     randomise,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def random_module(discrete=True, **options):

@@ -5,7 +5,6 @@ import torch
 
 from lightning_modules.joint_steps import joint_steps
 from tests.lightning_modules.batches import (
-    default_dtype,
     generator,
     make_cfgrl,
     make_vgm2p,
@@ -14,13 +13,7 @@ from tests.lightning_modules.batches import (
 )
 
 BOTH = pytest.mark.parametrize("make", [make_cfgrl, make_vgm2p], ids=["CFGRL", "VGM2P"])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @BOTH

@@ -9,7 +9,6 @@ from lightning_modules.networks.denoiser import Denoiser
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    default_dtype,
     generator,
     random_batch,
     randomise,
@@ -19,12 +18,7 @@ from tests.lightning_modules.batches import (
 LEVELS = 6
 ANSWERS = pytest.mark.parametrize(("discrete", "output"), [(True, "endpoint"), (False, "endpoint"), (False, "noise")])
 BOTH = pytest.mark.parametrize("discrete", [True, False])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def denoiser(discrete, output="endpoint"):

@@ -10,34 +10,24 @@ from tests.lightning_modules.batches import (
     ACTION_DIM,
     DIMS,
     N_AGENTS,
-    default_dtype,
     generator,
     make_diffusion_bc,
     make_diffusion_ql,
     moved_by,
     one_step_games,
     random_batch,
-    randomise,
+    randomise_parts,
     train,
 )
 
 BOTH = pytest.mark.parametrize("discrete", [True, False])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learned(discrete, **options):
     """With networks that all differ, targets included."""
     module = make_diffusion_ql(discrete, **options)
-    parts = (module.denoiser, module.averaged_denoiser, module.values.critic, module.values.target_critic)
-    for seed, part in enumerate(parts):
-        randomise(part, seed)
-    return module
+    return randomise_parts(module, "denoiser", "averaged_denoiser", "values.critic", "values.target_critic")
 
 
 def padded(batch):

@@ -9,7 +9,6 @@ from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
     OBS_DIM,
-    default_dtype,
     generator,
     moved_by,
     one_step_games,
@@ -21,13 +20,7 @@ from tests.lightning_modules.batches import (
 
 BOTH = pytest.mark.parametrize("discrete", [True, False])
 SCOPES = pytest.mark.parametrize("scope", ["local", "joint"])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def pupil(discrete, scope, output="endpoint", flow_steps=3):

@@ -9,7 +9,6 @@ from lightning_modules.networks.velocity import VelocityNetwork
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    default_dtype,
     generator,
     normal,
     random_batch,
@@ -19,13 +18,7 @@ from tests.lightning_modules.batches import (
 from tests.lightning_modules.gaussian_flows import Gaussian
 
 KINDS = [(output, discrete) for output in ("endpoint", "velocity") for discrete in (True, False)]
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def make_network(output="endpoint", discrete=True):

@@ -7,33 +7,23 @@ from lightning_modules.networks.actions import encode_actions
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     DIMS,
-    default_dtype,
     generator,
     make_fql,
     moved_by,
     one_step_games,
     random_batch,
-    randomise,
+    randomise_parts,
     train,
 )
 
 BOTH = pytest.mark.parametrize("discrete", [True, False])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learned(discrete, **options):
     """With networks that all differ, targets included."""
     module = make_fql(discrete, **options)
-    parts = (module.distillation, module.values.critic, module.values.target_critic)
-    for seed, part in enumerate(parts):
-        randomise(part, seed)
-    return module
+    return randomise_parts(module, "distillation", "values.critic", "values.target_critic")
 
 
 @pytest.mark.parametrize("normalise", [True, False])

@@ -10,7 +10,6 @@ from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
     OBS_DIM,
-    default_dtype,
     one_step_games,
     parts_moved_by,
     random_batch,
@@ -20,13 +19,7 @@ from tests.lightning_modules.batches import (
 
 DISCOUNT, DECAY, EXPECTILE, TEMPERATURE = 0.9, 0.5, 0.8, 2.0
 COMMON = {"discount": DISCOUNT, "trace_decay": DECAY, "target_rate": 0.1}
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def value_critic(discrete=True, **options):

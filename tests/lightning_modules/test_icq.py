@@ -8,29 +8,21 @@ from tests.lightning_modules.batches import (
     ACTION_DIM,
     DIMS,
     N_AGENTS,
-    default_dtype,
     generator,
     make_icq,
     one_step_games,
     random_batch,
-    randomise,
+    randomise_parts,
     train,
 )
 
 BETA, ALPHA, DISCOUNT, DECAY = 0.7, 2.0, 0.9, 0.6
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def icq(discrete=True, **options):
     module = make_icq(discrete, temperature=BETA, target_temperature=ALPHA, trace_decay=DECAY, **options)
-    for seed, network in enumerate((module.q, module.mixer, module.target_q, module.target_mixer)):
-        randomise(network, seed)
+    randomise_parts(module, "q", "mixer", "target_q", "target_mixer")
     with torch.no_grad():  # values of ordinary size: several steps share the weight
         for network in (module.q, module.target_q):
             network.mlp.head.weight.mul_(0.3)

@@ -7,7 +7,6 @@ from datamodules.batch import TeamBatch
 from lightning_modules.networks.policies import HeadPolicy
 from tests.lightning_modules.batches import (
     ACTION_DIM,
-    default_dtype,
     generator,
     make_bc,
     make_iql,
@@ -18,13 +17,7 @@ from tests.lightning_modules.batches import (
 )
 
 EXPECTILE = 0.8
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def iql(discrete=True, **options):

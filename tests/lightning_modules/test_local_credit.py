@@ -6,7 +6,6 @@ from lightning_modules.local_credit import LocalCredit
 from lightning_modules.networks.targets import polyak_update
 from tests.lightning_modules.batches import (
     ACTION_DIM,
-    default_dtype,
     generator,
     normal,
     parts_moved_by,
@@ -16,13 +15,7 @@ from tests.lightning_modules.batches import (
 )
 
 RATE = 0.1
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def make_credit(discrete=True, **options):

@@ -9,7 +9,6 @@ from lightning_modules.networks.one_step_policies import OneStepPolicy
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    default_dtype,
     generator,
     moved_by,
     normal,
@@ -19,13 +18,7 @@ from tests.lightning_modules.batches import (
 )
 
 BOTH = pytest.mark.parametrize("discrete", [True, False])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learner(discrete, team="alone", aggregate="mean", discount=0.9, trace_decay=0.0, target_rate=0.1):

@@ -6,28 +6,20 @@ from lightning_modules.networks.policies import GreedyPolicy, HeadPolicy
 from tests.lightning_modules.batches import (
     DIMS,
     N_AGENTS,
-    default_dtype,
     generator,
     make_bc,
     make_mabcq,
     random_batch,
-    randomise,
+    randomise_parts,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learned(**options):
     """For choices, with networks that all differ, targets included."""
     module = make_mabcq(True, **options)
-    for seed, part in enumerate((module.head, module.learner.q, module.learner.target_q)):
-        randomise(part, seed)
-    return module
+    return randomise_parts(module, "head", "learner.q", "learner.target_q")
 
 
 def act(policy, batch):

@@ -8,7 +8,6 @@ from lightning_modules.networks.actions import draw_legal_actions
 from lightning_modules.networks.policies import GreedyPolicy, HeadPolicy
 from tests.lightning_modules.batches import (
     N_AGENTS,
-    default_dtype,
     generator,
     make_macql,
     one_step_games,
@@ -17,12 +16,7 @@ from tests.lightning_modules.batches import (
     train,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def penalty(module, batch, seed=0):

@@ -9,31 +9,22 @@ from tests.lightning_modules.batches import (
     ACTION_DIM,
     DIMS,
     N_AGENTS,
-    default_dtype,
     generator,
     make_matd3bc,
     one_step_games,
     random_batch,
-    randomise,
+    randomise_parts,
     train,
 )
 
 BOTH = pytest.mark.parametrize("discrete", [True, False])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learned(discrete, **options):
     """With networks that all differ, targets included."""
     module = make_matd3bc(discrete, **options)
-    for seed, part in enumerate((module.head, module.critic, module.target_head, module.target_critic)):
-        randomise(part, seed)
-    return module
+    return randomise_parts(module, "head", "critic", "target_head", "target_critic")
 
 
 def padded(batch):

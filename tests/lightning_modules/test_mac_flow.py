@@ -5,35 +5,25 @@ from lightning_modules import MACFlow
 from lightning_modules.joint_steps import joint_steps
 from tests.lightning_modules.batches import (
     DIMS,
-    default_dtype,
     generator,
     make_mac_flow,
     moved_by,
     one_step_games,
     parts_moved_by,
     random_batch,
-    randomise,
+    randomise_parts,
     train,
 )
 
 BOTH = pytest.mark.parametrize("discrete", [True, False])
 TEACHERS = pytest.mark.parametrize("teacher", ["joint", "local"])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learned(discrete, **options):
     """With networks that all differ, targets included."""
     module = make_mac_flow(discrete, **options)
-    parts = (module.distillation, module.values.critic, module.values.target_critic)
-    for seed, part in enumerate(parts):
-        randomise(part, seed)
-    return module
+    return randomise_parts(module, "distillation", "values.critic", "values.target_critic")
 
 
 def slopes(loss, module):

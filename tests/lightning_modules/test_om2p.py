@@ -11,14 +11,13 @@ from lightning_modules.om2p import identity_target
 from tests.lightning_modules.batches import (
     DIMS,
     N_AGENTS,
-    default_dtype,
     generator,
     make_om2p,
     normal,
     one_step_games,
     parts_moved_by,
     random_batch,
-    randomise,
+    randomise_parts,
     train,
 )
 
@@ -30,21 +29,13 @@ FORMS = [
     (False, {"identity": "published"}),
     (False, {"identity": "published", "derivative": "zero"}),
 ]
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learned(discrete, **options):
     """With networks that all differ, targets included."""
     module = make_om2p(discrete, **options)
-    for seed, part in enumerate((module.actor, module.values.critic, module.values.target_critic)):
-        randomise(part, seed)
-    return module
+    return randomise_parts(module, "actor", "values.critic", "values.target_critic")
 
 
 def padded(batch, filling=0.0):

@@ -8,19 +8,13 @@ from lightning_modules.losses.zeroth_order import searched_actions
 from tests.lightning_modules.batches import (
     DIMS,
     N_AGENTS,
-    default_dtype,
     generator,
     make_omar,
     random_batch,
-    randomise,
+    randomise_parts,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture
@@ -35,9 +29,7 @@ def batch():
 def learned(**options):
     """With networks that all differ, targets included; asked at all recorded steps."""
     module = make_omar(**{"proposal_steps": None, **options})
-    for seed, part in enumerate((module.head, module.critic, module.target_head, module.target_critic)):
-        randomise(part, seed)
-    return module
+    return randomise_parts(module, "head", "critic", "target_head", "target_critic")
 
 
 def test_critics_learn_each_agents_return_alone(batch):

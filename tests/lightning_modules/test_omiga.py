@@ -5,7 +5,6 @@ from lightning_modules.networks.actions import encode_actions
 from lightning_modules.networks.policies import HeadPolicy
 from tests.lightning_modules.batches import (
     ACTION_DIM,
-    default_dtype,
     generator,
     make_bc,
     make_omiga,
@@ -16,13 +15,7 @@ from tests.lightning_modules.batches import (
 )
 
 ALPHA = 2.0
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def omiga(discrete=True, **options):

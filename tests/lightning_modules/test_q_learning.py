@@ -6,7 +6,6 @@ from lightning_modules.q_learning import QLearning
 from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
-    default_dtype,
     generator,
     make_macql,
     moved_by,
@@ -19,13 +18,7 @@ from tests.lightning_modules.batches import (
 
 DISCOUNT = 0.9
 PAYOFF = torch.tensor([[8.0, -12.0, -12.0], [-12.0, 0.0, 0.0], [-12.0, 0.0, 0.0]])  # of QTRAN's paper, table 1
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learner(mixer="qmix", trace_decay=0.0):

@@ -19,13 +19,7 @@ from tests.lightning_modules.batches import (
 )
 
 CORNERS = ((0, 1), (1, 0), (0, 0), (1, 1))  # (-, +), (+, -), (-, -), (+, +)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("discrete", [True, False])

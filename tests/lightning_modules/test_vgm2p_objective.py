@@ -9,7 +9,6 @@ from lightning_modules.networks.actions import append_agent_id
 from lightning_modules.networks.velocity import FlowContext
 from tests.lightning_modules.batches import (
     ACTION_DIM,
-    default_dtype,
     generator,
     make_vgm2p,
     random_batch,
@@ -19,13 +18,7 @@ from tests.lightning_modules.batches import (
 )
 
 SCALE, MIX, MAXIMUM, EPSILON = 3.0, 0.25, 5.0, 0.02
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture

@@ -16,17 +16,12 @@ from lightning_modules.flows.diffusion import (
     sample,
 )
 from lightning_modules.flows.noise_schedules import noise_schedule, visited_levels
-from tests.lightning_modules.batches import default_dtype, generator, normal
+from tests.lightning_modules.batches import generator, normal
 
 MEAN, STD = 0.7, 0.5  # of the Gaussian data
 SAMPLERS = [("ddpm", 0.0), ("ddim", 0.0), ("ddim", 0.5), ("ddim", 1.0), ("dpm_solver", 0.0)]
 KEPT, NEXT = torch.tensor(0.3, dtype=torch.float64), torch.tensor(0.8, dtype=torch.float64)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def variance_at(kept):

@@ -11,15 +11,10 @@ from lightning_modules.flows.noise_schedules import (
     visited_levels,
     vp_schedule,
 )
-from tests.lightning_modules.batches import default_dtype, generator
+from tests.lightning_modules.batches import generator
 
 KINDS = pytest.mark.parametrize("kind", ["vp", "linear", "cosine"])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def kept_by(added):

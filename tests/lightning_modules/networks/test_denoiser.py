@@ -4,7 +4,6 @@ import torch
 from lightning_modules.flows.noise_schedules import noise_schedule
 from lightning_modules.networks.denoiser import Denoiser
 from tests.lightning_modules.batches import (
-    default_dtype,
     generator,
     normal,
     random_legal_actions,
@@ -14,12 +13,7 @@ from tests.lightning_modules.batches import (
 
 N_AGENTS, OBS_DIM, ACTION_DIM, LEVELS = 3, 4, 5, 8
 BOTH = pytest.mark.parametrize("discrete", [True, False])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def denoiser(discrete, output="endpoint", **memory):

@@ -8,7 +8,7 @@ from lightning_modules.networks import diffusion_policies
 from lightning_modules.networks.denoiser import Denoiser
 from lightning_modules.networks.diffusion_policies import DiffusionPolicy
 from lightning_modules.networks.local_critics import LocalCritics
-from tests.lightning_modules.batches import default_dtype, generator, random_legal_actions
+from tests.lightning_modules.batches import generator, random_legal_actions
 from tests.lightning_modules.networks.acting import (
     ACTION_DIM,
     ENVS,
@@ -25,12 +25,7 @@ from tests.lightning_modules.networks.acting import (
 LEVELS = 4
 BOTH = pytest.mark.parametrize("discrete", [True, False])
 SAMPLERS = [{"sampler": "ddpm"}, {"sampler": "ddim", "eta": 0.5}, {"sampler": "ddim"}, {"sampler": "dpm_solver"}]
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def policy_of(discrete=True, steps=LEVELS, candidates=1, **options):

@@ -13,7 +13,6 @@ from tests.lightning_modules.batches import (
     ACTION_DIM,
     N_AGENTS,
     OBS_DIM,
-    default_dtype,
     generator,
     normal,
     random_legal_actions,
@@ -22,13 +21,7 @@ from tests.lightning_modules.batches import (
 )
 
 ROWS = 6
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.manual_seed(0)
-    with default_dtype(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def inputs():
