@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, require
+from lightning_modules.base import OfflineModule, TargetPair, require, require_targets
 from lightning_modules.global_critic import AdvantageEstimate, ExpectileCritic, GlobalCritic, OmigaCritic, ValueCritic
 from lightning_modules.joint_steps import JointSteps, joint_steps
 from lightning_modules.local_credit import LocalCredit
@@ -114,12 +114,10 @@ class AdvantageModule(OfflineModule):
         super().__init__(n_agents, obs_dim, state_dim, action_dim, discrete, standardise, encoder, memory_dim)
         require(critic_updates >= 1, "critic_updates", "at least 1", critic_updates)
         require(credit_updates >= 1, "credit_updates", "at least 1", credit_updates)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
+        require_targets(discount, trace_decay, critic_target_rate=critic_target_rate)
         require(0 < expectile < 1, "expectile", "in (0, 1)", expectile)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
         require(omiga_temperature > 0, "omiga_temperature", "above 0", omiga_temperature)
         require(n_critics >= 1, "n_critics", "at least 1", n_critics)
-        require(0 < critic_target_rate <= 1, "critic_target_rate", "in (0, 1]", critic_target_rate)
         require(steps_per_update is None or steps_per_update >= 1, "steps_per_update", "at least 1", steps_per_update)
         require(0 <= advantage_trace_decay <= 1, "advantage_trace_decay", "in [0, 1]", advantage_trace_decay)
         no_q = critic == "value" and advantage_estimate == "q"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require
+from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require, require_targets
 from lightning_modules.losses.advantage import exponential_weights, in_batch_units
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import td_mask, td_target
@@ -72,8 +72,7 @@ class AWAC(OfflineModule):
         require(n_critics >= 1, "n_critics", "at least 1", n_critics)
         require(temperature > 0, "temperature", "above 0", temperature)
         require(maximum_weight > 0, "maximum_weight", "above 0", maximum_weight)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 < critic_target_rate <= 1, "critic_target_rate", "in (0, 1]", critic_target_rate)
+        require_targets(discount, critic_target_rate=critic_target_rate)
         self.temperature, self.maximum_weight, self.scale_advantages = temperature, maximum_weight, scale_advantages
         self.discount, self.critic_target_rate = discount, critic_target_rate
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate

@@ -209,3 +209,20 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         raise ValueError(
             f"{name} must be {expected}, got {got!r}; change it under model.init_args in the configuration"
         )
+
+
+def require_targets(discount: float, trace_decay: float = 0.0, **rates: float) -> None:
+    """Refuses impossible options of temporal-difference targets.
+
+    Args:
+        discount: γ in [0, 1].
+        trace_decay: λ in [0, 1].
+        **rates: Rates in (0, 1] at which target networks follow, by the names of their options.
+
+    Raises:
+        ValueError: If one is outside its range.
+    """
+    require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
+    require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
+    for name, rate in rates.items():
+        require(0 < rate <= 1, name, "in (0, 1]", rate)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.batch import TeamBatch
 from lightning_modules.actor_critic import ActorCritic, OtherActions
-from lightning_modules.base import OfflineModule, TargetPair, require
+from lightning_modules.base import OfflineModule, TargetPair, require, require_targets
 from lightning_modules.joint_steps import joint_steps
 from lightning_modules.losses.conservative import (
     agent_weights,
@@ -102,9 +102,7 @@ class CFCQL(OfflineModule):
         require(proposal_std > 0, "proposal_std", "above 0", proposal_std)
         require(penalty_steps is None or penalty_steps >= 1, "penalty_steps", "at least 1", penalty_steps)
         require(target_noise >= 0, "target_noise", "at least 0", target_noise)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < target_rate <= 1, "target_rate", "in (0, 1]", target_rate)
+        require_targets(discount, trace_decay, target_rate=target_rate)
         self.penalty_weight, self.weight_temperature = penalty_weight, weight_temperature
         self.n_proposals, self.proposal_std, self.penalty_steps = n_proposals, proposal_std, penalty_steps
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate

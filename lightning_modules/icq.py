@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require
+from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require, require_targets
 from lightning_modules.losses.advantage import in_batch_units, softmax_weights
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
@@ -77,9 +77,7 @@ class ICQ(OfflineModule):
         require(temperature > 0, "temperature", "above 0", temperature)
         require(target_temperature > 0, "target_temperature", "above 0", target_temperature)
         require(policy_samples >= 1, "policy_samples", "at least 1", policy_samples)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < critic_target_rate <= 1, "critic_target_rate", "in (0, 1]", critic_target_rate)
+        require_targets(discount, trace_decay, critic_target_rate=critic_target_rate)
         self.temperature, self.target_temperature = temperature, target_temperature
         self.scale_advantages = scale_advantages
         self.policy_samples, self.discount, self.trace_decay = policy_samples, discount, trace_decay

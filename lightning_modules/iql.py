@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require
+from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require, require_targets
 from lightning_modules.global_critic import ExpectileCritic
 from lightning_modules.losses.advantage import exponential_weights, in_batch_units
 from lightning_modules.losses.masking import masked_mean
@@ -77,9 +77,7 @@ class IQL(OfflineModule):
         require(0 < expectile < 1, "expectile", "in (0, 1)", expectile)
         require(inverse_temperature >= 0, "inverse_temperature", "at least 0", inverse_temperature)
         require(maximum_weight > 0, "maximum_weight", "above 0", maximum_weight)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < critic_target_rate <= 1, "critic_target_rate", "in (0, 1]", critic_target_rate)
+        require_targets(discount, trace_decay, critic_target_rate=critic_target_rate)
         self.inverse_temperature, self.maximum_weight = inverse_temperature, maximum_weight
         self.scale_advantages = scale_advantages
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import TargetPair, require
+from lightning_modules.base import TargetPair, require_targets
 from lightning_modules.joint_steps import JointSteps
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
@@ -61,9 +61,7 @@ class LocalValueLearning(nn.Module):
         target_rate: float,
     ) -> None:
         super().__init__()
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < target_rate <= 1, "target_rate", "in (0, 1]", target_rate)
+        require_targets(discount, trace_decay, target_rate=target_rate)
         self.action_dim, self.discrete = shape.action_dim, shape.discrete
         self.team: TeamValue = team
         self.aggregate: Aggregate = aggregate

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, require
+from lightning_modules.base import OfflineModule, TargetPair, require, require_targets
 from lightning_modules.candidate_learning import CandidateLearning, CandidateMixer
 from lightning_modules.joint_steps import some_windows
 from lightning_modules.losses.cloning import choice_cloning_error
@@ -85,9 +85,7 @@ class MABCQ(OfflineModule):
         require(0 <= perturbation_bound <= 2, "perturbation_bound", "in [0, 2]", perturbation_bound)
         enough = windows_per_update is None or windows_per_update >= 1
         require(enough, "windows_per_update", "at least 1 or null", windows_per_update)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < target_rate <= 1, "target_rate", "in (0, 1]", target_rate)
+        require_targets(discount, trace_decay, target_rate=target_rate)
         self.threshold, self.constrain_acting, self.acting_candidates = threshold, constrain_acting, acting_candidates
         self.windows_per_update = windows_per_update
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.batch import TeamBatch
 from lightning_modules.actor_critic import ActorCritic, OtherActions
-from lightning_modules.base import OfflineModule, TargetPair, require
+from lightning_modules.base import OfflineModule, TargetPair, require, require_targets
 from lightning_modules.joint_steps import joint_steps
 from lightning_modules.losses.conservative import legal_log_sum_exp, proposal_log_sum_exp
 from lightning_modules.losses.masking import masked_mean
@@ -92,9 +92,7 @@ class MACQL(OfflineModule):
         require(n_proposals >= 1, "n_proposals", "at least 1", n_proposals)
         require(proposal_std > 0, "proposal_std", "above 0", proposal_std)
         require(penalty_steps is None or penalty_steps >= 1, "penalty_steps", "at least 1", penalty_steps)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < target_rate <= 1, "target_rate", "in (0, 1]", target_rate)
+        require_targets(discount, trace_decay, target_rate=target_rate)
         alone = self.discrete and mixer == "none" and penalty == "joint"
         require(not alone, "penalty", "'local' with mixer 'none', which has no value of joint actions", penalty)
         fits = self.discrete or penalty == "joint"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.batch import TeamBatch
 from lightning_modules.actor_critic import OtherActions
-from lightning_modules.base import OfflineModule, TargetPair, require
+from lightning_modules.base import OfflineModule, TargetPair, require, require_targets
 from lightning_modules.losses.cloning import choice_cloning_error, squared_cloning_error
 from lightning_modules.losses.masking import masked_mean
 from lightning_modules.losses.temporal_difference import lambda_returns, td_mask
@@ -84,9 +84,7 @@ class MATD3BC(OfflineModule):
         require(target_noise >= 0, "target_noise", "at least 0", target_noise)
         require(target_noise_bound >= 0, "target_noise_bound", "at least 0", target_noise_bound)
         require(gumbel_temperature > 0, "gumbel_temperature", "above 0", gumbel_temperature)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < target_rate <= 1, "target_rate", "in (0, 1]", target_rate)
+        require_targets(discount, trace_decay, target_rate=target_rate)
         self.others: OtherActions = others
         self.alpha, self.gumbel_temperature = alpha, gumbel_temperature
         self.target_noise, self.target_noise_bound = target_noise, target_noise_bound

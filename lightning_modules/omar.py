@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.batch import TeamBatch
 from lightning_modules.actor_critic import ActorCritic
-from lightning_modules.base import OfflineModule, TargetPair, require
+from lightning_modules.base import OfflineModule, TargetPair, require, require_targets
 from lightning_modules.joint_steps import JointSteps, joint_steps
 from lightning_modules.losses.cloning import squared_cloning_error
 from lightning_modules.losses.conservative import proposal_log_sum_exp
@@ -102,9 +102,7 @@ class OMAR(OfflineModule):
         fits = search_elites is None or 2 <= search_elites <= search_samples
         require(fits, "search_elites", f"in 2..{search_samples} (search_samples) or null", search_elites)
         require(action_penalty >= 0, "action_penalty", "at least 0", action_penalty)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < target_rate <= 1, "target_rate", "in (0, 1]", target_rate)
+        require_targets(discount, trace_decay, target_rate=target_rate)
         self.imitation, self.penalty_weight, self.action_penalty = imitation, penalty_weight, action_penalty
         self.n_proposals, self.proposal_std, self.proposal_steps = n_proposals, proposal_std, proposal_steps
         self.search = (search_iterations, search_samples, search_std, search_elites)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import TeamBatch
-from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require
+from lightning_modules.base import OfflineModule, TargetPair, parameter_group, require, require_targets
 from lightning_modules.global_critic import OmigaCritic
 from lightning_modules.losses.advantage import exponential_weights
 from lightning_modules.losses.masking import masked_mean
@@ -66,9 +66,7 @@ class OMIGA(OfflineModule):
         self.save_hyperparameters()
         require(temperature > 0, "temperature", "above 0", temperature)
         require(maximum_weight > 0, "maximum_weight", "above 0", maximum_weight)
-        require(0 <= discount <= 1, "discount", "in [0, 1]", discount)
-        require(0 <= trace_decay <= 1, "trace_decay", "in [0, 1]", trace_decay)
-        require(0 < critic_target_rate <= 1, "critic_target_rate", "in (0, 1]", critic_target_rate)
+        require_targets(discount, trace_decay, critic_target_rate=critic_target_rate)
         self.temperature, self.maximum_weight = temperature, maximum_weight
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate
         returns = (discount, trace_decay, critic_target_rate)
