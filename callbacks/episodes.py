@@ -114,7 +114,7 @@ def check_fits(scenario: str, env: VectorEnv, module: OfflineModule) -> None:
         ValueError: If agents, observations or actions differ.
     """
     for name in ("n_agents", "obs_dim", "action_dim", "discrete"):
-        got, expected = getattr(env, name), getattr(module, name)
+        got, expected = getattr(env, name), getattr(module.shape, name)
         if got != expected:
             raise ValueError(
                 f"environment '{scenario}' has {name} = {got} but the model expects {expected}; "
