@@ -8,6 +8,7 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 NAMED = re.compile(r"\b((?:configs|docs|benchmarks|notebooks)/[\w./-]*\.(?:yaml|md|py|ipynb|png))\b")
+PRINTED = re.compile(r"<!-- python -m analysis\.report\.compact (\S+) (\S+) -->\n\n((?:\|.*\n)+)")
 
 
 def shipped(*endings: str) -> list[Path]:
@@ -23,3 +24,15 @@ def test_files_that_are_named_exist():
     named = {(path.name, name) for path in sources for name in NAMED.findall(path.read_text())}
     assert len(named) > 100, "documents and messages name many files"
     assert {(source, name) for source, name in named if not (PROJECT / name).is_file()} == set()
+
+
+def test_tables_are_those_of_the_results():
+    """What a document says was printed by a command is what the command prints."""
+    pytest.importorskip("pandas")
+    from analysis.report.compact import compact, markdown
+    from analysis.report.sources import read_sources
+
+    tables = [table for path in shipped("*.md") for table in PRINTED.findall(path.read_text())]
+    assert tables, "docs/embedded.md has some"
+    for results, task, table in tables:
+        assert table.strip() == markdown(compact(read_sources(PROJECT / results), task)), f"{results} {task}"
