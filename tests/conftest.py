@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
@@ -12,6 +13,14 @@ from tests.wandb_files import Logged, offline_run
 os.environ["WANDB_MODE"] = "disabled"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_run_stays_open() -> Iterator[None]:
+    """Ends what a test began to log: the logger of the next test in this process would go on with that run."""
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()
 
 
 @pytest.fixture(scope="session")
