@@ -215,8 +215,12 @@ def resolved(words: Sequence[str]) -> dict[str, Any]:
 
     Args:
         words: What follows ``lightning``, beginning with ``fit``.
+
+    Returns:
+        Nested options; the data's seed is left out, because it is ``seed_everything``.
     """
     config: dict[str, Any] = Check(list(words)).config.fit.as_dict()
+    config["data"]["init_args"].pop("seed", None)
     return config
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import benchmark_cli
+from benchmark_cli import Resolve
 from callbacks.code_version import versions
 from grid import sessions
 from tests.grid.stub import __file__ as stub
@@ -60,7 +61,7 @@ def resolve(words: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def benchmark(*words: str, program: Sequence[str] = STUB) -> int:
+def benchmark(*words: str, resolve: Resolve = resolve, program: Sequence[str] = STUB) -> int:
     """Runs the command; its exit code."""
     with pytest.raises(SystemExit) as left, contextlib.ExitStack():
         benchmark_cli.run(["--config", "grid.yaml", *words], resolve, program)
@@ -246,6 +247,19 @@ def test_what_is_resolved_is_the_whole_configuration(monkeypatch: pytest.MonkeyP
     config = resolved(words)
     assert config["trainer"]["max_steps"] == 7 and config["model"]["class_path"] == "lightning_modules.BC"
     assert config["data"]["init_args"]["validation_fraction"] == 0.1, "defaults, too"
+
+
+def test_cells_that_were_run_together_are_the_same_alone(here: Path, monkeypatch: pytest.MonkeyPatch):
+    """With the real configurations, in which the seed of a cell seeds the data, too."""
+    arguments = {"trainer.max_steps": 40, "data.init_args.root": str(here / "vaults")}
+    datasets = {"xor": {"config": str(ROOT / "configs/matrix.yaml")}}
+    models = {"bc": {"config": str(ROOT / "configs/model/bc.yaml")}}
+    write_grid(arguments=arguments, datasets=datasets, models=models)
+    for words in (["--jobs", "2"], ["--only", "xor/bc/seed_1"]):
+        assert benchmark(*words, resolve=resolved) == 0
+    assert [fits(f"xor/bc/seed_{seed}") for seed in (0, 1)] == [1, 1]
+    settings = json.loads(Path("runs/benchmark/small/xor/bc/seed_1/settings.json").read_text())
+    assert settings["config"]["seed_everything"] == 1
 
 
 @pytest.mark.slow  # three new processes, each of which imports everything
