@@ -45,6 +45,7 @@ from whole_files import written_whole
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GAMES = {"xor": "matrix/xor", "landmarks": "matrix/landmarks"}
+UPDATES = {"xor": 2000, "landmarks": 8000}  # of the policy: where three agents meet in a plane takes longer to learn
 ALONE = {"xor": 1 / 2, "landmarks": 2 / 9}  # share of won games if everybody draws for itself from what is best
 CAPTION = (
     "Joint actions with own and with shared noise. xor: percent of each pair of choices, framed where it wins. "
@@ -71,6 +72,7 @@ def configuration(method: str, game: str, seed: int, directory: Path, options: a
     config: dict[str, Any] = yaml.safe_load((CONFIGS / "matrix.yaml").read_text())
     model = yaml.safe_load((CONFIGS / "model" / f"{FILES.get(method, method)}.yaml").read_text())
     own = OPTIONS.get(method, {})
+    updates = options.updates or UPDATES[game]
     config["seed_everything"] = seed
     config["model"] = model | {"init_args": {**model.get("init_args", {}), "learning_rate": 1e-3, **own}}
     config["data"]["init_args"] |= {"dataset": f"embedded/{GAMES[game]}", "root": str(options.root.absolute())}
@@ -79,8 +81,8 @@ def configuration(method: str, game: str, seed: int, directory: Path, options: a
     for callback in kept:
         callback["init_args"] = _CALLBACKS[callback["class_path"]]
     config["trainer"] |= {
-        "max_steps": options.updates + own.get("critic_updates", 0),
-        "val_check_interval": options.updates,
+        "max_steps": updates + own.get("critic_updates", 0),
+        "val_check_interval": updates,
         "logger": [{"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": logger}],
         "callbacks": kept,
         "enable_progress_bar": False,
@@ -273,12 +275,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--train", action="store_true", help="train first what is not trained yet")
     parser.add_argument("--games", nargs="+", choices=list(GAMES), default=list(GAMES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training each")
-    parser.add_argument("--updates", type=int, default=3000, help="of the policy; a critic's stage of 500 comes on top")
+    usual = ", ".join(f"{number} on {game}" for game, number in UPDATES.items())
+    parser.add_argument("--updates", type=int, help=f"of the policy, beside the 500 of a critic's stage ({usual})")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     parser.add_argument("--runs", type=Path, default=Path("runs/coordination"), help="directory of the trainings")
     parser.add_argument("--root", type=Path, default=Path("vaults"), help="directory of all vaults")
     parser.add_argument("--episodes", type=int, default=2000, help="games that each policy plays")
-    parser.add_argument("--out", type=Path, default=Path("docs/coordination"), help="table and picture, without ending")
+    parser.add_argument("--out", type=Path, default=Path("results/coordination"), help="table and picture, without ending")
     options = parser.parse_args()
     if not options.train and not options.what:
         parser.error("expected --train, or runs or checkpoints to compare")
