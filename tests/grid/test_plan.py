@@ -150,15 +150,15 @@ def test_files_that_are_no_grids(tmp_path: Path):
         ),
         (
             "2s3z-medium/bc/seed_2",
-            "fit --config configs/smac.yaml --model configs/model/bc.yaml {policy} --trainer.max_steps 4000 "
-            "--data.init_args.batch_size 16 --data.init_args.dataset embedded/smax/2s3z "
+            "fit --config configs/smac.yaml --model configs/model/bc.yaml {policy} --trainer.max_steps 2000 "
+            "--data.init_args.batch_size 8 --data.init_args.dataset embedded/smax/2s3z "
             "--data.init_args.quality Medium {all} 2",
         ),
         (
             "2halfcheetah-replay/omar/seed_0",
             "fit --config configs/mamujoco.yaml --model configs/model/omar.yaml {both} "
-            "--model.init_args.proposal_steps 16 --trainer.max_steps 5000 --trainer.val_check_interval 1000 "
-            "--data.init_args.batch_size 64 "
+            "--model.init_args.proposal_steps 16 --trainer.max_steps 4000 --trainer.val_check_interval 1000 "
+            "--model.init_args.learning_rate 0.001 --data.init_args.batch_size 32 "
             "--data.init_args.dataset embedded/mamujoco/2halfcheetah --data.init_args.quality Replay {all} 0",
         ),
     ],
