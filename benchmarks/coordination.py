@@ -56,6 +56,10 @@ CAPTION = (
 _CRITIC = {"critic_updates": 500, "credit": "joint", "label": "sign"}
 _PAIRED = {"shared_noise": True, "one_step_share": 1.0, "guidance_maximum": 1.0, "guidance_scale": 1.0}
 OPTIONS: dict[str, dict[str, Any]] = {"vgm2p": _CRITIC, "vgm2p_paired": _CRITIC | _PAIRED, "cfgrl": _CRITIC}
+#: Where an observation leaves several places to go to, a one-step flow has to split the noise between them, and learns
+#: that sooner with the output that stays where it is as t goes to 0. Where it leaves one, the clean action is easier.
+_ONE_STEP = {"output": "velocity"}
+BY_GAME = {"landmarks": {"vgm2p": _ONE_STEP, "vgm2p_paired": _ONE_STEP, "meanflow_bc": _ONE_STEP}}
 FILES = {"vgm2p_paired": "vgm2p"}  # where the YAML file is called otherwise
 METHODS = (
     *("vgm2p", "vgm2p_paired", "flow_bc", "meanflow_bc", "cfgrl", "diffusion_bc", "diffusion_ql", "fql", "mac_flow"),
@@ -71,7 +75,7 @@ def configuration(method: str, game: str, seed: int, directory: Path, options: a
     """Configs/matrix.yaml with another algorithm and dataset, without Weights & Biases and progress bar."""
     config: dict[str, Any] = yaml.safe_load((CONFIGS / "matrix.yaml").read_text())
     model = yaml.safe_load((CONFIGS / "model" / f"{FILES.get(method, method)}.yaml").read_text())
-    own = OPTIONS.get(method, {})
+    own = OPTIONS.get(method, {}) | BY_GAME.get(game, {}).get(method, {})
     updates = options.updates or UPDATES[game]
     config["seed_everything"] = seed
     config["model"] = model | {"init_args": {**model.get("init_args", {}), "learning_rate": 1e-3, **own}}
@@ -281,7 +285,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/coordination"), help="directory of the trainings")
     parser.add_argument("--root", type=Path, default=Path("vaults"), help="directory of all vaults")
     parser.add_argument("--episodes", type=int, default=2000, help="games that each policy plays")
-    parser.add_argument("--out", type=Path, default=Path("results/coordination"), help="table and picture, without ending")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/coordination"), help="table and picture, without ending"
+    )
     options = parser.parse_args()
     if not options.train and not options.what:
         parser.error("expected --train, or runs or checkpoints to compare")
