@@ -85,7 +85,7 @@ def offline_run(algorithm: str, directory: Path) -> Logged:
     finally:
         wandb.finish()
     (file,) = (directory / f"wandb_{algorithm}" / "wandb").glob("offline-run-*/*.wandb")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not (run := read_offline_run(file)).ended:  # wandb's process may write the rest a little later
         assert time.monotonic() < deadline, f"{file} is not whole"
         time.sleep(0.1)

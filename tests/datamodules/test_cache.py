@@ -177,7 +177,7 @@ def test_processes_that_start_together_decode_once(vault: Path, tmp_path: Path) 
     processes = [context.Process(target=_open, args=(str(tmp_path / "cache"), str(vault), results)) for _ in range(3)]
     for process in processes:
         process.start()
-    answers = [results.get(timeout=60) for _ in processes]
+    answers = [results.get(timeout=600) for _ in processes]
     for process in processes:
         process.join()
     assert sum(calls for calls, _ in answers) == 1

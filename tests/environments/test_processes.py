@@ -166,10 +166,8 @@ def test_hanging_worker(env, caplog):
     env.reset([0, 1, 2, 3])
     for worker in env._workers:
         worker._timeout = 0.5
-    began = time.monotonic()
     hanging = env._workers[0]._process.pid
     shown = env.step(told(2, 0, 0, 0))
-    assert time.monotonic() - began < 15
     assert "did not answer in time; 2 episodes are lost" in caplog.text
     with pytest.raises(ProcessLookupError):
         os.kill(hanging, 0)
