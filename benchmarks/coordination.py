@@ -169,7 +169,7 @@ def compared(options: argparse.Namespace) -> Results:
         for game, scenario in GAMES.items():
             env = make_vector_env(scenario, 1)
             sizes = ("n_agents", "obs_dim", "action_dim", "discrete")
-            if all(getattr(env, size) == getattr(module, size) for size in sizes):
+            if all(getattr(env, size) == getattr(module.shape, size) for size in sizes):
                 name = run_name(checkpoint) or type(module).__name__
                 add(results.setdefault(name, {}), game, play_checkpoint(checkpoint, game, options.episodes))
                 break
