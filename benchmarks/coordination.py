@@ -6,15 +6,16 @@
 
 ``xor`` (embedded/matrix/xor, choices): two agents win if they choose differently; the data is uniformly random.
 ``landmarks`` (embedded/matrix/landmarks, continuous): three agents win if each of three landmarks has an agent within
-reach; the data goes to landmarks, a third of the episodes to all three, otherwise where each agent likes.
+reach; the data goes to landmarks, 30 % of the episodes to all three, otherwise where each agent likes.
 
 In both, an agent's own part of a best joint action looks like any other: agents that draw for themselves win half of
 the games, and 2 of 9. With *shared noise* all agents of a team start from the same draws, as they would from a common
 seed. One training gives both rows, because sharing is an option of acting; ``vgm2p_paired`` is VGM2P trained for it.
 
 Written: a table (<out>.md) and a picture of the joint actions that were drawn (<out>.png). Trainings run in processes
-of their own, one after the other unless --jobs says more, and are not repeated if they are complete; delete a directory
-under --runs to repeat one. An algorithm that refuses a game has a row that says so.
+of their own, one after the other unless --jobs says more. The same command goes on after an interruption, and does not
+repeat what is complete; delete a directory under --runs to repeat it. An algorithm that refuses a game has a row that
+says so.
 """
 
 from __future__ import annotations
@@ -97,12 +98,15 @@ def configuration(method: str, game: str, seed: int, directory: Path, options: a
 _CALLBACKS: dict[str, dict[str, Any]] = {
     "callbacks.StageSwitch": {},
     "callbacks.RolloutEvaluation": {"episodes": 256, "every_n_updates": 0, "final_episodes": 256},
-    "callbacks.LastCheckpoint": {"every_n_updates": 1_000_000},  # at the end only
+    "callbacks.LastCheckpoint": {"every_n_updates": 500},
 }
 
 
 def train(method: str, game: str, seed: int, options: argparse.Namespace) -> None:
-    """Trains in another process, unless that is done; a refusal is kept in refused.txt."""
+    """Trains in another process, from its checkpoint if it was begun, unless that is done.
+
+    A refusal is kept in refused.txt.
+    """
     directory = options.runs.absolute() / game / method / f"seed_{seed}"
     if complete_run(directory) is not None or (directory / "refused.txt").is_file():
         return
@@ -111,6 +115,8 @@ def train(method: str, game: str, seed: int, options: argparse.Namespace) -> Non
     file.write_text(yaml.safe_dump(configuration(method, game, seed, directory, options)))
     print(f"training {method} on {game}, seed {seed}", flush=True)
     command = [sys.executable, "-m", "vgm2p_cli", "fit", "--config", str(file)]
+    if any(directory.glob("version_*/checkpoints/last.ckpt")):
+        command += ["--ckpt_path", "last"]
     done = subprocess.run(command, cwd=CONFIGS.parent, env=os.environ, capture_output=True, text=True)
     (directory / "log.txt").write_text(done.stdout + done.stderr)
     if done.returncode == 2 and "error: " in done.stderr:  # refused before anything was trained
