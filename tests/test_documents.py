@@ -36,3 +36,9 @@ def test_tables_are_those_of_the_results():
     assert tables, "docs/embedded.md has some"
     for results, task, table in tables:
         assert table.strip() == markdown(compact(read_sources(PROJECT / results), task)), f"{results} {task}"
+
+
+def test_the_coordination_table_is_that_of_the_results():
+    table = (PROJECT / "results/coordination.md").read_text()
+    assert table.count("\n") > 20, "a row for each algorithm and kind of noise"
+    assert table in (PROJECT / "docs/coordination.md").read_text()
