@@ -4,6 +4,7 @@ It forks, so it must be a process without threads of its own; and it leaves torc
 """
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import signal
 import sys
 import time
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,11 @@ def several_at_once(root: Path, cache: Path, count: int) -> dict[str, Any]:
 
 
 def killed(root: Path, cache: Path, rounds: int) -> dict[str, Any]:
-    """Kill a fetching process at a random moment, look, and fetch again; many times."""
+    """Kill a fetching process, look, and fetch again; many times.
+
+    Half of the kills come at some moment of a whole download. The others hit the unpacking at some file: how long it
+    takes depends on what else the machine does, so chance alone might never hit it.
+    """
     generator = random.Random(0)
     fetch(DATASET, None, root)
     whole = digests(root)
@@ -43,14 +49,17 @@ def killed(root: Path, cache: Path, rounds: int) -> dict[str, Any]:
     shutil.rmtree(cache)
     assert _succeeded(_start(root))
     duration = time.monotonic() - begun
+    files = sum(path.is_file() for path in root.rglob("*"))
     found = []
     for number in range(rounds):
         shutil.rmtree(root)
-        if number % 2:  # else the archive is in the cache, and the kill is likely to hit the unpacking
+        if number % 2:
             shutil.rmtree(cache)
-        child = _start(root)
-        time.sleep(generator.uniform(0, duration))
-        os.kill(child, signal.SIGKILL)
+            child = _start(root)
+            time.sleep(generator.uniform(0, duration))
+            os.kill(child, signal.SIGKILL)
+        else:
+            child = _start(root, dies_at=generator.randrange(files))
         os.waitpid(child, 0)
         left = digests(root)
         leftover = _place(root).joinpath(".fetching").exists()
@@ -75,18 +84,32 @@ def _place(root: Path) -> Path:
     return root / f"{DATASET}.vlt"
 
 
-def _start(root: Path) -> int:
-    """A process that fetches; returns its id."""
+def _start(root: Path, dies_at: int | None = None) -> int:
+    """A process that fetches, and kills itself before it unpacks the file of that number; returns its id."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            if dies_at is not None:
+                _die_before_file(dies_at)
             fetch(DATASET, None, root)
             code = 0
         finally:
             os._exit(code)
     return pid
+
+
+def _die_before_file(number: int) -> None:
+    """Kill this process when it is about to unpack one file more than that many."""
+    unpack, left = zipfile.ZipFile.open, itertools.count(number, -1)
+
+    def open_or_die(*args: Any, **options: Any) -> Any:
+        if next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return unpack(*args, **options)
+
+    setattr(zipfile.ZipFile, "open", open_or_die)  # noqa: B010 (a type checker sees no method here that may be replaced)
 
 
 def _succeeded(pid: int) -> bool:
