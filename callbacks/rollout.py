@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -70,6 +70,8 @@ class RolloutEvaluation(Callback):
             episode (a robot that does not fall).
         all_policies: Play all of the module's ``evaluation_policies`` while training, too, and log them as at the end.
             Rollouts take as many times longer.
+        final_policies: What plays at the end: ``all`` of the module's ``evaluation_policies``, or the ``main`` one that
+            stands for the algorithm. Where decisions or games take long, playing is most of a short run's time.
 
     Raises:
         ValueError: If a number is out of its range, or, when a run begins, if no environment belongs to the data, it
@@ -87,6 +89,7 @@ class RolloutEvaluation(Callback):
         every_n_epochs: int = 0,
         best_metric: Comparable = "return_mean",
         all_policies: bool = False,
+        final_policies: Literal["all", "main"] = "all",
     ) -> None:
         for name, value, least in (
             ("episodes", episodes, 1),
@@ -107,6 +110,7 @@ class RolloutEvaluation(Callback):
         self.environment = environment
         self.best_metric = best_metric
         self.all_policies = all_policies
+        self.final_policies = final_policies
         self.best = float("-inf")
         self._scenario = ""
         self._env: VectorEnv | None = None
@@ -189,7 +193,8 @@ class RolloutEvaluation(Callback):
         self.best = max(self.best, metrics[self.best_metric])
         log_now(trainer, {f"eval/{name}": value for name, value in metrics.items()} | {"eval/best": self.best})
         if self.all_policies:
-            log_now(trainer, _by_policy(self._play_policies(module, self.episodes)))
+            policies = _offline(module).evaluation_policies()
+            log_now(trainer, _by_policy(self._play_policies(module, policies, self.episodes)))
         if improved and trainer.checkpoint_callback is not None and not is_trial(trainer):
             trainer.save_checkpoint(directory_of(trainer) / "checkpoints" / "best.ckpt", weights_only=False)
 
@@ -197,20 +202,24 @@ class RolloutEvaluation(Callback):
         if not trainer.is_global_zero:
             return
         episodes = self._at_once(trainer) if is_trial(trainer) else self.final_episodes
-        evaluations = self._play_policies(module, episodes)
+        policies = _offline(module).evaluation_policies()
+        main = main_policy(list(policies), module.hparams, os.environ.get(POLICY))
+        if self.final_policies == "main" and main:
+            policies = {main: policies[main]}
+        evaluations = self._play_policies(module, policies, episodes)
         rows = [data_row(trainer.datamodule, self._scenario)]  # type: ignore[attr-defined]
         rows += [policy_row(name, *evaluation) for name, evaluation in evaluations.items()]
         speed = {stage: self._seconds[stage] / self._updates[stage] for stage in self._updates}
         show(rows, speed, title=f"{type(module).__name__}, {episodes} episodes per policy")
         times = {f"train/{stage}_seconds_per_update": value for stage, value in speed.items()}
         log_now(trainer, _by_policy(evaluations) | times)
-        main = main_policy(list(evaluations), module.hparams, os.environ.get(POLICY))
         log_final(trainer, rows, evaluations[main].metrics if main else {}, self._seconds, self._updates)
         if not is_trial(trainer):
             write(rows, directory_of(trainer) / "evaluation.csv")
 
-    def _play_policies(self, module: LightningModule, episodes: int) -> dict[str, Evaluation]:
-        policies = _offline(module).evaluation_policies()
+    def _play_policies(
+        self, module: LightningModule, policies: Mapping[str, Policy], episodes: int
+    ) -> dict[str, Evaluation]:
         return {name: self._play(module, policy, episodes) for name, policy in policies.items()}
 
     def _play(self, module: LightningModule, policy: Policy, episodes: int) -> Evaluation:

@@ -108,6 +108,16 @@ def test_all_policies_are_played_while_training_if_asked(data: OfflineDataModule
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_only_the_main_policy_plays_at_the_end_if_asked(data: OfflineDataModule, tmp_path: Path):
+    fit(data, tmp_path / "all")
+    fit(data, tmp_path / "main", final_policies="main")
+    every, main = (table_of(tmp_path / name) for name in ("all", "main"))
+    assert [row["policy"] for row in every] == ["the data", "policy, sampled", "policy, mode"]
+    kept = [{name: text for name, text in row.items() if name != "ms per decision"} for row in every[:2]]
+    assert [{name: text for name, text in row.items() if name != "ms per decision"} for row in main] == kept
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_rollouts_by_epochs(data: OfflineDataModule, tmp_path: Path):
     _, trainer, _ = fit(data, tmp_path / "both", max_steps=20, every_n_epochs=2, every_n_updates=5)
     length = trainer.num_training_batches

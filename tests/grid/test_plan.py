@@ -1,5 +1,6 @@
 """Grids from YAML: expansion, command lines and mistakes, compared with what was written down by hand."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -152,23 +153,34 @@ def test_files_that_are_no_grids(tmp_path: Path):
             "2s3z-medium/bc/seed_2",
             "fit --config configs/smac.yaml --model configs/model/bc.yaml {policy} --trainer.max_steps 2000 "
             "--data.init_args.batch_size 8 --data.init_args.dataset embedded/smax/2s3z "
-            "--data.init_args.quality Medium {all} 2",
+            "--data.init_args.quality Medium {few} {all} 2",
         ),
         (
             "2halfcheetah-replay/omar/seed_0",
             "fit --config configs/mamujoco.yaml --model configs/model/omar.yaml {both} "
             "--model.init_args.proposal_steps 16 --trainer.max_steps 4000 --trainer.val_check_interval 1000 "
             "--model.init_args.learning_rate 0.001 --data.init_args.batch_size 32 "
-            "--data.init_args.dataset embedded/mamujoco/2halfcheetah --data.init_args.quality Replay {all} 0",
+            "--data.init_args.dataset embedded/mamujoco/2halfcheetah --data.init_args.quality Replay {fewest} {all} 0",
         ),
     ],
 )
 def test_cells_of_the_embedded_grid_are_these_command_lines(name: str, line: str):
     policy = "--model.init_args.hidden_dims [128, 128]"
     both = f"{policy} --model.init_args.critic_hidden_dims [128, 128]"
-    expected = line.format(policy=policy, both=both, all="--trainer.limit_val_batches 10 --seed_everything")
+    few = _callbacks(every_n_updates=0, final_episodes=64)
+    fewest = _callbacks(episodes=32, every_n_updates=0, final_episodes=32, final_policies="main")
+    common = {"policy": policy, "both": both, "all": "--trainer.limit_val_batches 10 --seed_everything"}
+    expected = line.format(few=few, fewest=fewest, **common)
     cells = {cell.name: " ".join(cell.words) for cell in read_plan(CONFIGS / "benchmark/embedded.yaml").cells}
     assert _options(cells[name]) == _options(expected)
+
+
+def _callbacks(**rollouts: Any) -> str:
+    others = ("ValueDiagnostics", "RunMetadata", "LastCheckpoint", "UpdateProgressBar")
+    kinds = ("StageSwitch", "RolloutEvaluation", *others)
+    callbacks: list[dict[str, Any]] = [{"class_path": f"callbacks.{kind}"} for kind in kinds]
+    callbacks[1]["init_args"] = rollouts
+    return f"--trainer.callbacks {json.dumps(callbacks)}"
 
 
 def _options(line: str) -> set[str]:
