@@ -23,9 +23,9 @@ from grid.datasets import needed, provide
 from grid.display import Display
 from grid.plan import Cell, Plan, read_plan, select
 from grid.record import hardware
+from grid.recorded import GRID, of_other_settings, recorded
 from grid.runner import LIGHTNING, Work, run_cells, threads_per_cell
 
-GRID = "grid.json"
 #: The whole configuration behind the words of ``lightning fit``, after every check that needs no data.
 Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
 
@@ -46,9 +46,11 @@ def run_benchmark(
     """Runs a grid of models, datasets and seeds, each cell a process of its own, and gathers the results.
 
     What is finished is skipped and what was interrupted goes on from its last checkpoint: run the same command again
-    until all cells are done. A cell that fails stops no other; the exit code is 1 then. Datasets are recorded or
-    downloaded before the first cell. Everything lies in one directory: results.csv with a row for each cell and policy,
-    grid.json with versions and machine, and a directory for each cell with its log and its run.
+    until all cells are done. What results.csv says about cells without a directory here (it was brought from another
+    machine, or directories were deleted) stays in it and counts as finished. A cell that fails stops no other; the exit
+    code is 1 then. Datasets are recorded or downloaded before the first cell. Everything lies in one directory:
+    results.csv with a row for each cell and policy, grid.json with versions and machine, and a directory for each cell
+    with its log and its run.
 
     Args:
         config: YAML file of the grid, for example configs/benchmark/smoke.yaml; grid/plan.py says what can be in it.
@@ -57,7 +59,8 @@ def run_benchmark(
         only: Only cells whose name fits, for example 3m, 3m/bc or "*/bc/seed_0".
         cell: Only the cell with this number, counted from 0 as --dry_run shows them, and no results.csv; for arrays of
             batch jobs.
-        redo: Delete cells that were run with other settings than the grid has now, and run them again.
+        redo: Delete cells that were run with other settings than the grid has now, and run them again; rows of
+            results.csv that have no run here are forgotten where their settings differ.
         dry_run: Only print the command lines.
         gather: Run nothing; write results.csv from what is finished.
         resolve: Checks the command line of a cell and gives its configuration.
@@ -77,15 +80,18 @@ def run_benchmark(
         lines = [f"# {plan.cells.index(each)}: {each.name}\n{command_line(each)}" for each in cells]
         show("\n".join(lines))
         return
+    known = _refuse_or_forget_recorded(plan, results, redo)
     works: list[Work] = []
     if not gather:
-        places = _places(cells, results, resolve)
+        places = _places([each for each in cells if each.name not in known], results, resolve)
         _refuse_or_delete_changed(places, redo)
-        _prepare(plan, places, jobs, program)
+        if redo and (results / gathering.RESULTS).is_file():  # what was deleted or forgotten must not count any more
+            gathering.write_results(gathering.gather(plan, results, known)[0], results)
+        _prepare(plan, results, places, jobs, program)
         with Display() as display:
             works = run_cells(places, plan.checkpoints, jobs, display.show, program, grid=plan.name)
     if cell is None:
-        _report(plan, results)
+        _report(plan, results, known)
     _leave(works)
 
 
@@ -146,6 +152,26 @@ def _places(cells: Sequence[Cell], results: Path, resolve: Resolve) -> list[Plac
     return places
 
 
+def _refuse_or_forget_recorded(plan: Plan, results: Path, redo: bool) -> dict[str, list[gathering.Row]]:
+    """Rows of cells whose runs are not here, without those of other settings, which cannot be made again."""
+    known = recorded(plan.cells, results)
+    commands = {cell.name: command_line(cell) for cell in plan.cells}
+    changed = of_other_settings(known, commands, results)
+    if changed and not redo:
+        raise ValueError(
+            f"'{results / gathering.RESULTS}' has results of {len(changed)} cells that were run with other settings "
+            f"than the grid has now, and their runs are not here: {', '.join(changed[:10])}"
+            f"{' and others' if len(changed) > 10 else ''}; --redo forgets them and runs these cells again, --results "
+            "keeps them and begins elsewhere"
+        )
+    if known:
+        sys.stderr.write(
+            f"{len(known) - len(changed)} cells are known from '{results / gathering.RESULTS}' only, their runs are "
+            "not here: they count as finished; without that file they would be run again\n"
+        )
+    return {name: rows for name, rows in known.items() if name not in changed}
+
+
 def _refuse_or_delete_changed(places: Sequence[Place], redo: bool) -> None:
     """Cells that were begun with other settings: their numbers must not stand beside those of the others."""
     changed = [(place, words) for place in places if (words := difference(place)) is not None]
@@ -166,9 +192,8 @@ def _refuse_or_delete_changed(places: Sequence[Place], redo: bool) -> None:
             shutil.rmtree(place.directory)
 
 
-def _prepare(plan: Plan, places: Sequence[Place], jobs: int, program: Sequence[str]) -> None:
+def _prepare(plan: Plan, results: Path, places: Sequence[Place], jobs: int, program: Sequence[str]) -> None:
     """Writes down what the grid is run with, and makes its datasets; one process at a time."""
-    results = places[0].directory.parents[2]
     results.mkdir(parents=True, exist_ok=True)
     with FileLock(results / ".preparing.lock"):
         before = read_json(results / GRID, {"calls": []})
@@ -187,9 +212,9 @@ def _prepare(plan: Plan, places: Sequence[Place], jobs: int, program: Sequence[s
         provide(needed(place.config for place in places), program)
 
 
-def _report(plan: Plan, results: Path) -> None:
+def _report(plan: Plan, results: Path, known: Mapping[str, Sequence[gathering.Row]]) -> None:
     """Writes results.csv and prints the summary."""
-    rows, others = gathering.gather(plan, results)
+    rows, others = gathering.gather(plan, results, known)
     if others:
         sys.stderr.write(f"left out, because they were run with other settings: {', '.join(others)}\n")
     if not rows:

@@ -38,12 +38,13 @@ COLUMNS = (*IDENTITY, *EVALUATED, "updates", *SPEED, "train_seconds", "wall_seco
 Row = dict[str, Any]
 
 
-def gather(plan: Plan, results: Path) -> tuple[list[Row], list[str]]:
+def gather(plan: Plan, results: Path, known: Mapping[str, Sequence[Row]] | None = None) -> tuple[list[Row], list[str]]:
     """The rows of all finished cells.
 
     Args:
         plan: The grid.
         results: Directory of its results.
+        known: Rows by the name of a cell, for cells whose runs are not here.
 
     Returns:
         One row for each cell, checkpoint and policy; and the names of cells that are finished but were run with other
@@ -55,6 +56,7 @@ def gather(plan: Plan, results: Path) -> tuple[list[Row], list[str]]:
         directory = results / cell.name
         done = read_json(directory / DONE, None)
         if done is None:
+            rows += (known or {}).get(cell.name, [])
             continue
         if tuple(done["words"]) != cell.words:
             others.append(cell.name)

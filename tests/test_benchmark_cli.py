@@ -162,6 +162,56 @@ def test_cells_of_other_settings_are_not_gathered(here: Path, capsys: pytest.Cap
     assert "2 of 4 cells" in output.out
 
 
+def brought_from_elsewhere(*cells: str) -> str:
+    """A grid is run; then only results.csv and grid.json, without some cells, are left of it; returns results.csv."""
+    benchmark()
+    there, here = Path("runs/benchmark/small"), Path("runs/benchmark/brought")
+    here.mkdir()
+    (here / "grid.json").write_text((there / "grid.json").read_text())
+    text = (there / "results.csv").read_text()
+    without = [line for line in text.splitlines(keepends=True) if not any(cell in line for cell in cells)]
+    (here / "results.csv").write_text("".join(without))
+    return text
+
+
+def numbers(text: str) -> list[dict[str, str]]:
+    """Rows of a results.csv without times and commits, in the order of the cells."""
+    changing = ("wall_seconds", "commit", "changed_files")
+    rows = csv.DictReader(text.splitlines())
+    return [{name: value for name, value in row.items() if name not in changing} for row in rows]
+
+
+def test_results_whose_runs_are_elsewhere_are_kept_and_count(here: Path, capsys: pytest.CaptureFixture[str]):
+    write_grid()
+    whole = brought_from_elsewhere("d/bc/seed_1")
+    assert benchmark("--results", "runs/benchmark/brought") == 0
+    output = capsys.readouterr()
+    assert "3 cells are known from 'runs/benchmark/brought/results.csv' only" in output.err
+    assert "4 of 4 cells" in output.out
+    brought = Path("runs/benchmark/brought")
+    assert sorted(str(path.relative_to(brought).parent) for path in brought.rglob("done.json")) == ["d/bc/seed_1"]
+    assert numbers((brought / "results.csv").read_text()) == numbers(whole)
+    before = (brought / "results.csv").read_text()
+    assert benchmark("--results", "runs/benchmark/brought", "--gather") == 0
+    assert (brought / "results.csv").read_text() == before
+
+
+def test_recorded_results_of_other_settings_are_refused_and_forgotten_when_asked(here: Path):
+    write_grid()
+    brought_from_elsewhere()
+    write_grid(models={"vgm2p": None, "bc": {"config": "bc.yaml", "arguments": {"trainer.max_steps": 30}}})
+    before = Path("runs/benchmark/brought/results.csv").read_text()
+    for words in ([], ["--gather"]):
+        with pytest.raises(ValueError, match=r"2 cells .* runs are not here: d/bc/seed_0, d/bc/seed_1; --redo forgets"):
+            benchmark("--results", "runs/benchmark/brought", *words)
+    assert Path("runs/benchmark/brought/results.csv").read_text() == before
+    assert benchmark("--results", "runs/benchmark/brought", "--redo", "--only", "d/bc/seed_0") == 0
+    rows = list(csv.DictReader(Path("runs/benchmark/brought/results.csv").read_text().splitlines()))
+    assert {f"{row['model']}/{row['seed']}" for row in rows} == {"vgm2p/0", "vgm2p/1", "bc/0"}
+    assert benchmark("--results", "runs/benchmark/brought") == 0
+    assert (Path("runs/benchmark/brought/d/bc/seed_1") / "done.json").is_file(), "the forgotten one counts no more"
+
+
 def test_one_cell_of_an_array_of_jobs(here: Path, capsys: pytest.CaptureFixture[str]):
     write_grid()
     assert benchmark("--cell", "2") == 0
