@@ -96,7 +96,7 @@ class MACQL(OfflineModule):
         alone = self.discrete and mixer == "none" and penalty == "joint"
         require(not alone, "penalty", "'local' with mixer 'none', which has no value of joint actions", penalty)
         fits = self.discrete or penalty == "joint"
-        require(fits, "penalty", "'joint' for continuous actions (one agent at a time: CFCQL)", penalty)
+        require(fits, "penalty", "'joint' for continuous actions (ma_cql.yaml; one agent at a time: CFCQL)", penalty)
         self.penalty, self.penalty_weight = penalty, penalty_weight
         self.n_proposals, self.proposal_std, self.penalty_steps = n_proposals, proposal_std, penalty_steps
         self.critic_learning_rate, self.learning_rate = critic_learning_rate, learning_rate

@@ -34,9 +34,9 @@ def test_the_sweep_is_one_that_wandb_understands(sweep: dict[str, Any]):
 
 
 def test_what_an_agent_runs(sweep: dict[str, Any]):
-    """Wandb's own functions make the command line of the 12th cell."""
+    """Wandb's own functions make the command line of a cell."""
     utils = pytest.importorskip("wandb.sdk.launch.sweeps.utils")
-    chosen = {"only": {"value": sweep["parameters"]["only"]["values"][12]}}
+    chosen = {"only": {"value": sweep["parameters"]["only"]["values"][13]}}
     words, arguments = utils.make_launch_sweep_entrypoint(
         utils.create_sweep_command_args({"args": chosen}), list(sweep["command"])
     )
