@@ -153,7 +153,7 @@ def test_files_that_are_no_grids(tmp_path: Path):
             "2s3z-medium/bc/seed_2",
             "fit --config configs/smac.yaml --model configs/model/bc.yaml {policy} --trainer.max_steps 2000 "
             "--data.init_args.batch_size 8 --data.init_args.dataset embedded/smax/2s3z "
-            "--data.init_args.quality Medium {few} {all} 2",
+            "--model.init_args.standardise true --data.init_args.quality Medium {few} {all} 2",
         ),
         (
             "2halfcheetah-replay/omar/seed_0",
