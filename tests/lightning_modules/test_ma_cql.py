@@ -172,7 +172,7 @@ def test_diagnostics_say_the_penalty(discrete):
         (True, {"trace_decay": -0.1}, r"trace_decay must be in \[0, 1\], got -0\.1"),
         (True, {"target_rate": 0.0}, r"target_rate must be in \(0, 1\], got 0\.0"),
         (True, {"mixer": "none"}, "penalty must be 'local' with mixer 'none', which has no value of joint actions"),
-        (False, {"penalty": "local"}, r"penalty must be 'joint' for continuous actions \(one agent at a time: CFCQL\)"),
+        (False, {"penalty": "local"}, r"penalty must be 'joint' for continuous actions \(ma_cql.yaml; one agent at"),
     ],
 )
 def test_impossible_options_are_refused(discrete, option, match):

@@ -99,7 +99,8 @@ def test_agents_that_share_noise_and_see_the_same_do_the_same(discrete, options)
     policy = without_numbers(policy_of(discrete, shared_noise=True, **options))
     obs = observations(envs=200)[:, :1].expand(200, N_AGENTS, OBS_DIM)
     together = act(policy, obs)
-    assert torch.equal(together, together[:, :1].expand_as(together))
+    # Not equal to the last digit: on some processors, rounding depends on a row's place in a matrix
+    torch.testing.assert_close(together, together[:, :1].expand_as(together))
     apart = act(replace(policy, shared_noise=False), obs)
     assert not torch.equal(apart, apart[:, :1].expand_as(apart))
     assert not torch.equal(together[:1].expand_as(together), together)  # teams do not share
