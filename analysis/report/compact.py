@@ -47,7 +47,8 @@ def compact(sources: Sources, task: str) -> pd.DataFrame:
     found["greedy"] = greedy.groupby("model")["return"].mean()
     found["equal_time"] = float("nan")
     timed = rows[rows["train_seconds"].notna()]
-    if REFERENCE in set(timed["model"]) and len(sources.curves):
+    played_meanwhile = sources.curves["run"].isin(timed["run"]).any()
+    if REFERENCE in set(timed["model"]) and played_meanwhile:
         found["equal_time"] = returns_at_equal_time(timed, sources.curves).groupby("model")["return"].mean()
     found["updates_per_second"] = (rows["updates"] / rows["train_seconds"]).groupby(rows["model"]).median()
     columns = ["seeds", "return", "std", "best", "as_good", "greedy", "won", "equal_time", "updates_per_second"]
