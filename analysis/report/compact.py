@@ -1,4 +1,8 @@
-"""A task's models in a Markdown table: ``python -m analysis.report.compact results/embedded 3m-mixed``."""
+"""A task's models in a Markdown table: ``python -m analysis.report.compact results/embedded 3m-mixed``.
+
+With ``--times`` training times are those that ``benchmarks/training_speed.py`` measured for all models on one machine,
+in place of what the runs themselves took on whatever machine and beside whatever else they ran.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,13 @@ REFERENCE = "vgm2p"
 GREEDY = ("policy, mode", "policy, zero noise")
 
 
-def compact(sources: Sources, task: str) -> pd.DataFrame:
+def compact(sources: Sources, task: str, times: pd.DataFrame | None = None) -> pd.DataFrame:
     """The models of a task, the best first.
 
     Args:
         sources: The results; final weights count.
         task: Which one.
+        times: task, model and train_seconds, several rows a model or one; their medians replace the times of the runs.
 
     Returns:
         One row for each model: model, seeds, return (mean over seeds), std (over seeds), best, as_good (as in
@@ -35,7 +40,7 @@ def compact(sources: Sources, task: str) -> pd.DataFrame:
         ms_per_decision, parameters.
 
     Raises:
-        ValueError: If no model was run on the task, or none has final weights.
+        ValueError: If no model was run on the task, none has final weights, or a model's time is missing.
     """
     known = sorted(set(sources.results["task"]))
     if task not in known:
@@ -45,6 +50,13 @@ def compact(sources: Sources, task: str) -> pd.DataFrame:
     found = compared(rows, repetitions=1).set_index("model")
     greedy = everything[everything["policy"].isin(GREEDY) & ~everything["main"]]
     found["greedy"] = greedy.groupby("model")["return"].mean()
+    if times is not None:
+        measured = times[times["task"] == task].groupby("model")["train_seconds"].median()
+        if missing := sorted(set(rows["model"]) - set(measured.index)):
+            raise ValueError(
+                f"expected times of all models on {task}, got none of {', '.join(missing)}; measure them, too"
+            )
+        rows = rows.assign(train_seconds=rows["model"].map(measured))
     found["equal_time"] = float("nan")
     timed = rows[rows["train_seconds"].notna()]
     played_meanwhile = sources.curves["run"].isin(timed["run"]).any()
@@ -91,9 +103,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m analysis.report.compact", description=ABOUT)
     parser.add_argument("results", type=Path, help="directory of lightning benchmark, or its results.csv")
     parser.add_argument("task", help="the grid's name of a dataset")
+    parser.add_argument("--times", type=Path, help="CSV file of benchmarks/training_speed.py")
     options = parser.parse_args(words)
     try:
-        print(markdown(compact(read_sources(options.results), options.task)))
+        times = None if options.times is None else pd.read_csv(options.times)
+        print(markdown(compact(read_sources(options.results), options.task, times)))
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
 

@@ -39,6 +39,20 @@ def test_what_models_earn_and_cost(results: Path):
     assert table["equal_time"].tolist() == pytest.approx([6.0, (0.25 + 0.75) / 2])
 
 
+def test_times_that_were_measured_replace_those_of_the_runs(results: Path, capsys: pytest.CaptureFixture[str]):
+    """Medians of 60 and 240 seconds: slow is read at 750 of 3,000 updates, where its curve has not begun."""
+    seconds = {"vgm2p": (50.0, 60.0, 90.0), "slow": (240.0,), "other": (1.0,)}
+    rows = [{"task": "a", "model": model, "train_seconds": each} for model, some in seconds.items() for each in some]
+    times = pd.DataFrame([*rows, {"task": "b", "model": "vgm2p", "train_seconds": 1.0}])
+    table = compact(read_sources(results), "a", times).set_index("model")
+    assert table["updates_per_second"].tolist() == [50.0, 12.5]
+    assert table["equal_time"].tolist() == pytest.approx([6.0, (0.0 + 0.0) / 2])
+    times[times["model"] != "slow"].to_csv(results / "times.csv", index=False)
+    with pytest.raises(SystemExit):
+        main([str(results), "a", "--times", str(results / "times.csv")])
+    assert "expected times of all models on a, got none of slow; measure them, too" in capsys.readouterr().err
+
+
 def test_it_is_written_as_markdown(results: Path, capsys: pytest.CaptureFixture[str]):
     main([str(results), "a"])
     lines = capsys.readouterr().out.splitlines()
