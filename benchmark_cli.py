@@ -164,12 +164,12 @@ def _refuse_or_forget_recorded(plan: Plan, results: Path, redo: bool) -> dict[st
             f"{' and others' if len(changed) > 10 else ''}; --redo forgets them and runs these cells again, --results "
             "keeps them and begins elsewhere"
         )
-    if known:
+    if kept := {name: rows for name, rows in known.items() if name not in changed}:
         sys.stderr.write(
-            f"{len(known) - len(changed)} cells are known from '{results / gathering.RESULTS}' only, their runs are "
+            f"{len(kept)} cells are known from '{results / gathering.RESULTS}' only, their runs are "
             "not here: they count as finished; without that file they would be run again\n"
         )
-    return {name: rows for name, rows in known.items() if name not in changed}
+    return kept
 
 
 def _refuse_or_delete_changed(places: Sequence[Place], redo: bool) -> None:
