@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Rows of an evaluation that act without chance.
+WITHOUT_CHANCE = ("policy, mode", "policy, zero noise")
+
 
 def main_policy(names: Sequence[str], options: Mapping[str, Any], asked: str | None = None) -> str | None:
     """Which row of an evaluation is the policy as the model acts unless asked otherwise.

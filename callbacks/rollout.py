@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from analysis.main_policy import main_policy
+from analysis.main_policy import WITHOUT_CHANCE, main_policy
 from callbacks.episodes import Episodes, check_fits, play
 from callbacks.evaluation_metrics import Comparable, evaluation_metrics
 from callbacks.evaluation_mode import evaluating
@@ -70,8 +70,9 @@ class RolloutEvaluation(Callback):
             episode (a robot that does not fall).
         all_policies: Play all of the module's ``evaluation_policies`` while training, too, and log them as at the end.
             Rollouts take as many times longer.
-        final_policies: What plays at the end: ``all`` of the module's ``evaluation_policies``, or the ``main`` one that
-            stands for the algorithm. Where decisions or games take long, playing is most of a short run's time.
+        final_policies: What plays at the end: ``all`` of the module's ``evaluation_policies``, the ``main`` one that
+            stands for the algorithm, or that and what acts ``without_chance`` (modes, zero noise). Where decisions or
+            games take long, playing is most of a short run's time.
 
     Raises:
         ValueError: If a number is out of its range, or, when a run begins, if no environment belongs to the data, it
@@ -89,7 +90,7 @@ class RolloutEvaluation(Callback):
         every_n_epochs: int = 0,
         best_metric: Comparable = "return_mean",
         all_policies: bool = False,
-        final_policies: Literal["all", "main"] = "all",
+        final_policies: Literal["all", "main", "without_chance"] = "all",
     ) -> None:
         for name, value, least in (
             ("episodes", episodes, 1),
@@ -204,8 +205,9 @@ class RolloutEvaluation(Callback):
         episodes = self._at_once(trainer) if is_trial(trainer) else self.final_episodes
         policies = _offline(module).evaluation_policies()
         main = main_policy(list(policies), module.hparams, os.environ.get(POLICY))
-        if self.final_policies == "main" and main:
-            policies = {main: policies[main]}
+        if self.final_policies != "all" and main:
+            also = WITHOUT_CHANCE if self.final_policies == "without_chance" else ()
+            policies = {name: policy for name, policy in policies.items() if name == main or name in also}
         evaluations = self._play_policies(module, policies, episodes)
         rows = [data_row(trainer.datamodule, self._scenario)]  # type: ignore[attr-defined]
         rows += [policy_row(name, *evaluation) for name, evaluation in evaluations.items()]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.equal_time import returns_at_equal_time
+from analysis.main_policy import WITHOUT_CHANCE
 from analysis.report.blocks import count, number, share
 from analysis.report.by_task import compared
 from analysis.report.sources import Sources, read_sources
@@ -20,8 +21,6 @@ from analysis.runs import main_rows
 
 ABOUT = "What a task's models earn and cost, as a table in Markdown."
 REFERENCE = "vgm2p"
-#: Policies without chance, by the names of their rows.
-GREEDY = ("policy, mode", "policy, zero noise")
 
 
 def compact(sources: Sources, task: str, times: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -48,7 +47,7 @@ def compact(sources: Sources, task: str, times: pd.DataFrame | None = None) -> p
     everything = sources.results[(sources.results["task"] == task) & (sources.results["checkpoint"] == "final")]
     rows = main_rows(everything)
     found = compared(rows, repetitions=1).set_index("model")
-    greedy = everything[everything["policy"].isin(GREEDY) & ~everything["main"]]
+    greedy = everything[everything["policy"].isin(WITHOUT_CHANCE) & ~everything["main"]]
     found["greedy"] = greedy.groupby("model")["return"].mean()
     if times is not None:
         measured = times[times["task"] == task].groupby("model")["train_seconds"].median()

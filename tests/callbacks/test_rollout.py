@@ -16,6 +16,7 @@ from callbacks.rollout import RolloutEvaluation, check_best_metric
 from datamodules import OfflineDataModule
 from environments.recording import record
 from lightning_modules import BC
+from lightning_modules.networks.policies import Policy
 from tests.callbacks.test_episodes import Failing
 
 
@@ -115,6 +116,20 @@ def test_only_the_main_policy_plays_at_the_end_if_asked(data: OfflineDataModule,
     assert [row["policy"] for row in every] == ["the data", "policy, sampled", "policy, mode"]
     kept = [{name: text for name, text in row.items() if name != "ms per decision"} for row in every[:2]]
     assert [{name: text for name, text in row.items() if name != "ms per decision"} for row in main] == kept
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_acts_without_chance_plays_beside_the_main_policy_if_asked(
+    data: OfflineDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def played(module: BC) -> dict[str, Policy]:
+        names = ("policy, 4 steps", "policy, w = 1", "policy", "policy, mode", "policy, zero noise")
+        return dict.fromkeys(names, module.policy)
+
+    monkeypatch.setattr(BC, "evaluation_policies", played)
+    fit(data, tmp_path, final_policies="without_chance")
+    rows = [row["policy"] for row in table_of(tmp_path)]
+    assert rows == ["the data", "policy", "policy, mode", "policy, zero noise"]
 
 
 @pytest.mark.filterwarnings("ignore")
