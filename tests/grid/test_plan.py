@@ -159,7 +159,7 @@ def test_files_that_are_no_grids(tmp_path: Path):
             "2halfcheetah-replay/omar/seed_0",
             "fit --config configs/mamujoco.yaml --model configs/model/omar.yaml {both} "
             "--model.init_args.proposal_steps 16 --trainer.max_steps 4000 --trainer.val_check_interval 1000 "
-            "--model.init_args.learning_rate 0.001 --data.init_args.batch_size 32 "
+            "--model.init_args.learning_rate 0.001 --model.init_args.standardise true --data.init_args.batch_size 32 "
             "--data.init_args.dataset embedded/mamujoco/2halfcheetah --data.init_args.quality Replay {fewest} {all} 0",
         ),
     ],
@@ -168,7 +168,7 @@ def test_cells_of_the_embedded_grid_are_these_command_lines(name: str, line: str
     policy = "--model.init_args.hidden_dims [128, 128]"
     both = f"{policy} --model.init_args.critic_hidden_dims [128, 128]"
     few = _callbacks(every_n_updates=0, final_episodes=64)
-    fewest = _callbacks(episodes=32, every_n_updates=0, final_episodes=32, final_policies="main")
+    fewest = _callbacks(episodes=32, every_n_updates=0, final_episodes=32, final_policies="without_chance")
     common = {"policy": policy, "both": both, "all": "--trainer.limit_val_batches 10 --seed_everything"}
     expected = line.format(few=few, fewest=fewest, **common)
     cells = {cell.name: " ".join(cell.words) for cell in read_plan(CONFIGS / "benchmark/embedded.yaml").cells}
