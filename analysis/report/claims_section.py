@@ -2,9 +2,26 @@
 
 import pandas as pd
 
+from analysis.claim_tables import CLONE, OURS, coefficient_curves, coefficient_runs
 from analysis.claims import tables, verdicts
-from analysis.report.blocks import Cell, Head, Section, Shown, Table, Words, count, number, plain, table_of
+from analysis.report import figures
+from analysis.report.blocks import (
+    Cell,
+    Drawing,
+    Gallery,
+    Head,
+    Section,
+    Shown,
+    Table,
+    Words,
+    count,
+    number,
+    plain,
+    table_of,
+)
 from analysis.report.material import Material
+from analysis.report.style import looks
+from analysis.runs import main_rows
 
 
 def claims_section(material: Material) -> Section | None:
@@ -22,7 +39,26 @@ def claims_section(material: Material) -> Section | None:
         words = Words((f"The claims cannot be judged yet: {error}",), "warning")
         return Section("claims", "Claims", (words,))
     shown = [_table(title, table) for title, table in found.items()]
-    return Section("claims", "Where the claims hold", (Words(sentences, "list"), *shown))
+    return Section("claims", "Where the claims hold", (Words(sentences, "list"), _curves(material), *shown))
+
+
+def _curves(material: Material) -> Gallery:
+    """Claim (a) as pictures, one for each task."""
+    results = material.sources.results
+    table = coefficient_curves(coefficient_runs(results), repetitions=material.repetitions)
+    clones = main_rows(results).query("model == @CLONE").groupby("task")["return"].mean()
+    families = looks(sorted(set(table["family"]), key=lambda family: (family != OURS, family)))
+    drawings = []
+    for task, some in table.groupby("task", sort=False):
+        present = {family: look for family, look in families.items() if family in set(some["family"])}
+        figure = figures.coefficients(some, float(clones.get(task, float("nan"))), present)
+        alt = f"{task}: return over the coefficient of {', '.join(present)}."
+        drawings.append(Drawing(f"coefficients-{plain(str(task))}", alt, figure))
+    caption = (
+        "Return over each algorithm's coefficient, mean over seeds with 95 % bootstrap intervals; dotted is cloning "
+        f"without values ({CLONE}). A flat line does not depend on its coefficient."
+    )
+    return Gallery(caption, drawings)
 
 
 def _table(title: str, table: pd.DataFrame) -> Table:

@@ -146,6 +146,31 @@ def curves(names: Sequence[str], table: pd.DataFrame, looks: Looks) -> list[Figu
     return figures
 
 
+def coefficients(table: pd.DataFrame, clone: float, looks: Looks) -> Figure:
+    """Returns over the values of coefficients on one task, a line with intervals for each algorithm.
+
+    Args:
+        table: As :func:`analysis.claim_tables.coefficient_curves` gives it, of one task.
+        clone: The return of cloning without values, a dotted line; nan if it is not known.
+        looks: Of the families, in the order of the legend.
+    """
+    figure, axes = panel(height=3.8)
+    axes.axhline(clone, color="#202020", linestyle=":", linewidth=1.2)
+    for family, look in looks.items():
+        line = table[table["family"] == family].sort_values("value")
+        errors = (line["estimate"] - line["low"], line["high"] - line["estimate"])
+        style = {"color": look.colour, "linestyle": look.line, "marker": look.marker, "markersize": 4.5}
+        label = f"{family}, {line['option'].iloc[0].replace('_', ' ')}"
+        axes.errorbar(line["value"], line["estimate"], yerr=errors, label=label, capsize=2, elinewidth=1, **style)
+    axes.set_xscale("log")
+    values = sorted(set(table["value"]))
+    axes.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > 6 else 0)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="coefficient", ylabel="return")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=2.6)
+    return figure
+
+
 def front(found: pd.DataFrame, column: str, fewer: bool) -> list[str]:
     """The models of a task of which no other one has both a better return and a better cost; the best return first.
 

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.report import write_report
+from analysis.report.figures import coefficients
+from analysis.report.style import looks
 from tests.analysis.report.grids import row, write
 
 
@@ -52,3 +54,26 @@ def test_the_report_says_where_claims_hold(tmp_path: Path):
 def test_claims_that_cannot_be_judged_say_why(tmp_path: Path):
     text = claims(tmp_path, row("a", "om2p+q_weight+1", 1, 1.0))
     assert "The claims cannot be judged yet: expected as many seeds for every q_weight of om2p on a" in text
+
+
+def test_coefficients_are_drawn_over_their_values(tmp_path: Path):
+    claims(tmp_path)
+    assert (tmp_path / "report/figures/coefficients-a.svg").is_file()
+    table = pd.DataFrame(
+        [
+            {"family": "vgm2p", "option": "guidance_scale", "value": 8.0, "estimate": 1.5, "low": 1.4, "high": 1.7},
+            {"family": "vgm2p", "option": "guidance_scale", "value": 1.0, "estimate": 1.2, "low": 1.1, "high": 1.3},
+            {"family": "om2p", "option": "q_weight", "value": 0.1, "estimate": 0.5, "low": 0.5, "high": 0.5},
+        ]
+    )
+    axes = coefficients(table, 0.25, looks(["vgm2p", "om2p"])).axes[0]
+    ours, other = axes.containers
+    line, _, (bars,) = ours
+    assert line.get_xydata().tolist() == [[1.0, 1.2], [8.0, 1.5]]
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [
+        pytest.approx([1.1, 1.3]),
+        pytest.approx([1.4, 1.7]),
+    ]
+    assert (ours.get_label(), other.get_label()) == ("vgm2p, guidance scale", "om2p, q weight")
+    assert axes.lines[0].get_ydata() == [0.25, 0.25] and axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "1", "8"]
