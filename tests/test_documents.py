@@ -8,7 +8,7 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 NAMED = re.compile(r"\b((?:configs|docs|benchmarks|notebooks)/[\w./-]*\.(?:yaml|md|py|ipynb|png))\b")
-PRINTED = re.compile(r"<!-- python -m analysis\.report\.compact (\S+) (\S+) -->\n\n((?:\|.*\n)+)")
+PRINTED = re.compile(r"<!-- python -m analysis\.report\.compact (\S+) (\S+)(?: --times (\S+))? -->\n\n((?:\|.*\n)+)")
 
 
 def shipped(*endings: str) -> list[Path]:
@@ -28,14 +28,16 @@ def test_files_that_are_named_exist():
 
 def test_tables_are_those_of_the_results():
     """What a document says was printed by a command is what the command prints."""
-    pytest.importorskip("pandas")
+    pd = pytest.importorskip("pandas")
     from analysis.report.compact import compact, markdown
     from analysis.report.sources import read_sources
 
     tables = [table for path in shipped("*.md") for table in PRINTED.findall(path.read_text())]
-    assert tables, "docs/embedded.md has some"
-    for results, task, table in tables:
-        assert table.strip() == markdown(compact(read_sources(PROJECT / results), task)), f"{results} {task}"
+    assert any(times for _, _, times, _ in tables), "docs/embedded.md has some of both kinds"
+    for results, task, times, table in tables:
+        measured = pd.read_csv(PROJECT / times) if times else None
+        printed = markdown(compact(read_sources(PROJECT / results), task, measured))
+        assert table.strip() == printed, f"{results} {task}"
 
 
 def test_the_coordination_table_is_that_of_the_results():
