@@ -10,6 +10,8 @@ PROJECT = Path(__file__).parent.parent
 NAMED = re.compile(r"\b((?:configs|docs|benchmarks|notebooks)/[\w./-]*\.(?:yaml|md|py|ipynb|png))\b")
 PRINTED = re.compile(r"<!-- python -m analysis\.report\.compact (\S+) (\S+)(?: --times (\S+))? -->\n\n((?:\|.*\n)+)")
 
+OVERALL = re.compile(r"<!-- python -m analysis\.report\.scores (\S+) -->\n\n((?:\|.*\n)+)")
+
 
 def shipped(*endings: str) -> list[Path]:
     """Files under version control outside the tests, by how their names end."""
@@ -38,6 +40,18 @@ def test_tables_are_those_of_the_results():
         measured = pd.read_csv(PROJECT / times) if times else None
         printed = markdown(compact(read_sources(PROJECT / results), task, measured))
         assert table.strip() == printed, f"{results} {task}"
+
+
+def test_tables_of_all_tasks_are_those_of_the_results():
+    pytest.importorskip("pandas")
+    from analysis.report.scores import markdown, scores
+    from analysis.report.sources import read_sources
+    from analysis.runs import main_rows
+
+    tables = [table for path in shipped("*.md") for table in OVERALL.findall(path.read_text())]
+    assert tables, "docs/embedded.md has one"
+    for results, table in tables:
+        assert table.strip() == markdown(scores(main_rows(read_sources(PROJECT / results).results))), results
 
 
 def test_the_coordination_table_is_that_of_the_results():
