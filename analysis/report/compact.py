@@ -71,9 +71,9 @@ def markdown(table: pd.DataFrame) -> str:
     columns = {
         "model": table["model"].map(lambda name: f"**`{name}`**" if name == REFERENCE else f"`{name}`"),
         "return": pd.Series([_return(row) for _, row in table.iterrows()]),
-        "without chance": table["greedy"].map(_two),
+        "without chance": table["greedy"].map(_rounded),
         "won": table["won"].map(share),
-        f"in {REFERENCE}'s time": table["equal_time"].map(_two),
+        f"in {REFERENCE}'s time": table["equal_time"].map(_rounded),
         "updates/s": table["updates_per_second"].map(lambda value: number(value, 2)),
         "calls": table["calls_per_decision"].map(count),
         "ms": table["ms_per_decision"].map(lambda value: number(value, 2)),
@@ -88,13 +88,16 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _return(row: pd.Series) -> str:
-    spread = f" ± {row['std']:.2f}" if row["seeds"] > 1 else ""
-    text = f"{row['return']:.2f}{spread}"
+    spread = f" ± {_rounded(row['std'], row['return'])}" if row["seeds"] > 1 else ""
+    text = f"{_rounded(row['return'])}{spread}"
     return f"**{text}**" if row["best"] else f"{text} *" if row["as_good"] else text
 
 
-def _two(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.2f}"
+def _rounded(value: float, beside: float | None = None) -> str:
+    """Two digits behind the point; none where returns are in the hundreds, be it another number's beside it."""
+    if pd.isna(value):
+        return ""
+    return f"{value:,.0f}" if abs(value if beside is None else beside) >= 100 else f"{value:.2f}"
 
 
 def main(words: Sequence[str] | None = None) -> None:

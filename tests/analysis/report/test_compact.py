@@ -75,3 +75,13 @@ def test_an_unknown_task_is_refused(results: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main([str(results), "c"])
     assert "one of a, b; got 'c'" in capsys.readouterr().err
+
+
+def test_large_returns_are_rounded(tmp_path: Path):
+    rows = [row("a", "vgm2p", seed, value) for seed, value in enumerate((3950.0, 4050.0))]
+    rows += [row("a", "bc", seed, value) for seed, value in enumerate((-99.6, -100.9))]
+    rows += [row("a", "bc", 0, 98.125, policy="policy, mode", main=False)]
+    write(tmp_path, rows)
+    lines = markdown(compact(read_sources(tmp_path), "a")).splitlines()
+    assert lines[2].startswith("| **`vgm2p`** | **4,000 ± 71** |  |")
+    assert lines[3].startswith("| `bc` | -100 ± 1 | 98.12 |")
