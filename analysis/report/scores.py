@@ -1,4 +1,7 @@
-"""Models over all tasks in a Markdown table: ``python -m analysis.report.scores results/embedded``."""
+"""Models over all tasks in a Markdown table: ``python -m analysis.report.scores results/embedded``.
+
+With ``--without_chance`` each policy plays its most likely action or zero noise, where it was played so.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -7,12 +10,28 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.comparable import comparable
+from analysis.main_policy import WITHOUT_CHANCE
 from analysis.report.compact import REFERENCE
 from analysis.report.sources import read_sources
 from analysis.runs import main_rows
 from analysis.statistics import REPETITIONS, aggregates
 
 ABOUT = "Normalised scores of models over all tasks, as a table in Markdown."
+
+
+def without_chance(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row for each run: its most likely action or zero noise where that was played, else as it acts.
+
+    Args:
+        frame: Results, of all policies.
+
+    Returns:
+        Rows of the final weights, in the order of the results.
+    """
+    mains = main_rows(frame)
+    greedy = frame[frame["policy"].isin(WITHOUT_CHANCE) & (frame["checkpoint"] == "final") & frame["return"].notna()]
+    run = ["task", "model", "seed"]
+    return pd.concat([greedy, mains]).drop_duplicates(run, keep="first").sort_index()
 
 
 def scores(rows: pd.DataFrame, repetitions: int = REPETITIONS) -> pd.DataFrame:
@@ -58,9 +77,11 @@ def main(words: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m analysis.report.scores", description=ABOUT)
     parser.add_argument("results", type=Path, help="directory of lightning benchmark, or its results.csv")
+    parser.add_argument("--without_chance", action="store_true", help="policies as they act without chance")
     options = parser.parse_args(words)
     try:
-        print(markdown(scores(main_rows(read_sources(options.results).results))))
+        frame = read_sources(options.results).results
+        print(markdown(scores(without_chance(frame) if options.without_chance else main_rows(frame))))
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.report.scores import main, markdown, scores
+from analysis.report.scores import main, markdown, scores, without_chance
 from tests.analysis.report.grids import row, write
 
 
@@ -37,6 +37,19 @@ def test_it_is_written_as_markdown(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (head, rule) == ("| model | IQM | a | b |", "|---|--:|--:|--:|")
     assert first.startswith("| `bc` | **35.0** [") and first.endswith("] | **55.0** | 10.0 |")
     assert second.startswith("| **`vgm2p`** | 30.0 [") and second.endswith("] | 15.0 | **65.0** |")
+
+
+def test_policies_without_chance_count_where_they_were_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    some = rows()[:8]
+    modes = [row("b", "bc", seed, 0.0, policy="policy, mode", main=False, score=70.0 + seed) for seed in (0, 1)]
+    modes += [row("a", "bc", 0, 0.0, policy="policy, mode", main=False, score=99.0, checkpoint="best")]
+    others = [row("a", "bc", seed, 0.0, policy="policy, 4 steps", main=False, score=98.0) for seed in (0, 1)]
+    frame = pd.DataFrame([*some, *modes, *others])
+    assert sorted(without_chance(frame).query("model == 'bc'")["score"]) == [50.0, 60.0, 70.0, 71.0]
+    assert sorted(without_chance(frame).query("model == 'vgm2p'")["score"]) == [10.0, 20.0, 40.0, 90.0]
+    write(tmp_path, [*some, *modes, *others])
+    main([str(tmp_path), "--without_chance"])
+    assert "| **55.0** | **70.5** |" in capsys.readouterr().out
 
 
 def test_without_two_models_there_is_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
