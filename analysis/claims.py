@@ -4,6 +4,7 @@ python -m analysis.claims runs/benchmark/claims
 """
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def _worse_or_better(table: pd.DataFrame, what: str, base: str, level: float) ->
 
 
 def _named(part: pd.DataFrame) -> str:
-    return ", ".join(f"{row.model} ({row.difference:+.2f})" for row in part.itertuples())
+    return ", ".join(f"{row.model} ({_rounded(row.difference, '+', 2)})" for row in part.itertuples())
 
 
 def tables(frame: pd.DataFrame, column: str = "return") -> Mapping[str, pd.DataFrame]:
@@ -78,10 +79,18 @@ def tables(frame: pd.DataFrame, column: str = "return") -> Mapping[str, pd.DataF
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown, numbers with three digits behind the point."""
-    text = table.map(lambda entry: f"{entry:.3f}" if isinstance(entry, float) else str(entry))
+    """A table as Markdown: numbers with three digits behind the point, from 100 on with none, coefficients as given."""
+    text = table.map(lambda entry: _rounded(entry) if isinstance(entry, float) else str(entry))
+    for name in {"value", "best_value"} & set(table.columns):
+        text[name] = [f"{value:g}" for value in table[name]]
     lines = ["| " + " | ".join(cells) + " |" for cells in [list(text.columns), *text.to_numpy().tolist()]]
     return "\n".join([lines[0], "|" + "---|" * len(text.columns), *lines[1:]])
+
+
+def _rounded(value: float, sign: str = "", digits: int = 3) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:{sign},.0f}" if abs(value) >= 100 else f"{value:{sign}.{digits}f}"
 
 
 def main(words: Sequence[str] | None = None) -> None:

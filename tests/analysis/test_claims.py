@@ -17,7 +17,7 @@ from analysis.claim_tables import (
     steps_table,
     variants,
 )
-from analysis.claims import main, verdicts
+from analysis.claims import main, markdown, verdicts
 from analysis.runs import tidy
 from analysis.statistics import Array
 from tests.analysis.frames import results
@@ -130,3 +130,8 @@ def test_the_command_prints_tables(frame: pd.DataFrame, tmp_path: Path, capsys: 
     printed = capsys.readouterr().out
     assert "| 3m | om2p | q_weight | 0.300 | 2 | 1.100 |" in printed
     assert "## Where the claims hold\n\n- (a) coefficient-insensitivity on 3m" in printed
+
+
+def test_numbers_are_written_as_they_are_read():
+    table = pd.DataFrame({"value": [0.3, 10.0], "mean": [1.23456, 3544.29], "p": [np.nan, 0.01], "seeds": [3, 3]})
+    assert markdown(table).splitlines()[2:] == ["| 0.3 | 1.235 | – | 3 |", "| 10 | 3,544 | 0.010 | 3 |"]
