@@ -128,7 +128,7 @@ def test_the_command_prints_tables(frame: pd.DataFrame, tmp_path: Path, capsys: 
     frame.to_csv(tmp_path / "results.csv", index=False)
     main([str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "| 3m | om2p | q_weight | 0.300 | 2 | 1.100 |" in printed
+    assert "| 3m | om2p | q_weight | 0.3 | 2 | 1.100 |" in printed
     assert "## Where the claims hold\n\n- (a) coefficient-insensitivity on 3m" in printed
 
 
