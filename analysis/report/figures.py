@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 
 from analysis.report.style import GREY, WIDTH, Look, groups, panel
 
@@ -163,9 +163,8 @@ def coefficients(table: pd.DataFrame, clone: float, looks: Looks) -> Figure:
         label = f"{family}, {line['option'].iloc[0].replace('_', ' ')}"
         axes.errorbar(line["value"], line["estimate"], yerr=errors, label=label, capsize=2, elinewidth=1, **style)
     axes.set_xscale("log")
-    values = sorted(set(table["value"]))
-    axes.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > 6 else 0)
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _plain_ticks(axes, table["value"])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # 1, not 1.00, beside 0.01
     axes.set(xlabel="coefficient", ylabel="return")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=2.6)
     return figure

@@ -76,4 +76,4 @@ def test_coefficients_are_drawn_over_their_values(tmp_path: Path):
     ]
     assert (ours.get_label(), other.get_label()) == ("vgm2p, guidance scale", "om2p, q weight")
     assert axes.lines[0].get_ydata() == [0.25, 0.25] and axes.get_xscale() == "log"
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "1", "8"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "0.2", "0.5", "1", "2", "5", "10"]
