@@ -32,7 +32,7 @@ def verdicts(frame: pd.DataFrame, column: str = "return", level: float = 0.05) -
         less = others[others["estimate"] < number]["family"].tolist()
         what = f"range/best {number:.3f} over guidance scales"
         rest = ", ".join(f"{row.family} {row.estimate:.3f}" for row in others.itertuples())
-        holds = "holds" if not less else f"does not hold: {', '.join(less)} depend less on theirs"
+        holds = "holds" if not less else f"does not hold: smaller for {', '.join(less)}"
         found.append(f"(a) coefficient-insensitivity on {task}: {what} against {rest}; {holds}")
     found += [f"(b) {words}" for words in _worse_or_better(steps_table(frame, column), "network calls", "1", level)]
     table = variants(main_rows(frame), OURS, column)

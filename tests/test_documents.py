@@ -55,6 +55,17 @@ def test_tables_of_all_tasks_are_those_of_the_results():
         assert table.strip() == markdown(scores(chosen(read_sources(PROJECT / results).results))), results
 
 
+def test_the_claims_are_those_of_the_results(capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("pandas")
+    from analysis.claims import main
+
+    main([str(PROJECT / "results/claims")])
+    printed = capsys.readouterr().out.strip()
+    assert printed.count("\n- (") > 6, "a sentence for each claim and task"
+    document = (PROJECT / "docs/claims.md").read_text()
+    assert document.endswith(f"<!-- python -m analysis.claims results/claims -->\n\n{printed}\n")
+
+
 def test_the_coordination_table_is_that_of_the_results():
     table = (PROJECT / "results/coordination.md").read_text()
     assert table.count("\n") > 20, "a row for each algorithm and kind of noise"

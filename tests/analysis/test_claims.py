@@ -121,7 +121,7 @@ def test_verdicts_say_where_a_claim_holds(frame: pd.DataFrame):
     assert "vgm2p+label+sign (-1.25)" in d and "credit" not in d
     worse = frame.copy()
     worse.loc[worse["policy"] == "policy, w = 1", "return"] = 0.1
-    assert "does not hold: om2p depend less on theirs" in verdicts(worse)[0]
+    assert "does not hold: smaller for om2p" in verdicts(worse)[0]
 
 
 def test_the_command_prints_tables(frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
